@@ -42,10 +42,10 @@ docs:
     {{ uv }} run python docs/_pages.py
     {{ uv }} run --group docs python -m docs._site
 
-[doc("Run the tests, or those that the arguments name, six at a time: most of them wait for something")]
+[doc("Run all tests but the chaos, or those in the paths that are given, eight at a time: most of them wait for something")]
 [group("test")]
 test *arguments:
-    {{ uv }} run pytest -n 6 --dist worksteal {{ arguments }}
+    {{ uv }} run pytest -n 8 --dist worksteal {{ if arguments =~ "tests/" { "" } else { "--ignore=tests/chaos" } }} {{ arguments }}
 
 [doc("Install what some tests use where it is there: schemathesis, and Playwright, which needs a Chromium besides")]
 [group("test")]
@@ -84,7 +84,7 @@ test-servers-short:
 test-python python *arguments="tests/unit tests/model":
     UV_PROJECT_ENVIRONMENT=build/python {{ uv }} run --python {{ python }} pytest -n 3 --dist worksteal {{ arguments }}
 
-[doc("Run the combinations of values that `just test` leaves out, since others try each two of them")]
+[doc("Run what `just test` leaves out: combinations of values of which others try each two, and permissions of which it tries an eighth")]
 [group("test")]
 thorough *arguments:
     {{ uv }} run pytest -n 4 --dist worksteal --long -m thorough {{ arguments }}
@@ -93,6 +93,11 @@ thorough *arguments:
 [group("test")]
 chaos *arguments:
     {{ uv }} run pytest tests/chaos --long {{ arguments }}
+
+[doc("Run the short form of the chaos: two minutes")]
+[group("test")]
+chaos-short *arguments:
+    {{ uv }} run pytest -n 3 --dist worksteal tests/chaos {{ arguments }}
 
 [doc("Measure rate, CPU a message and latency beside other clients")]
 [group("test")]

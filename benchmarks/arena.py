@@ -40,7 +40,7 @@ class Arena:
         """Processes of the section that run until the end."""
         self.served: dict[str, Any] = {}
         """Servers that run until the end, by name, where a section has some."""
-        self._quick = quick
+        self.quick = quick
         self._closing = closing
         self._stored: dict[str, Stored] = {}
         self._sink: Sink | None = None
@@ -75,7 +75,7 @@ class Arena:
 
     def places(self, axis: tuple[int, ...]) -> tuple[int, ...]:
         """Where on an axis is measured: the first two places, where it is to be quick."""
-        return axis[:2] if self._quick else axis
+        return axis[:2] if self.quick else axis
 
     @property
     def sink(self) -> Sink:

@@ -22,8 +22,8 @@ STARTING_SECONDS = 10
 """There is work for the computing function for so long before and after the measurement."""
 TITLE = "Beside handlers that compute"
 SAYS = (
-    f"An ordered function on {KEYS} keys, {RATE} messages a second, from right before the send to the handler's first line; alone, and "
-    f"beside {burn.SLOTS} handler{'s' if burn.SLOTS > 1 else ''} of the same process that compute without a pause."
+    f"An ordered function on {KEYS} keys, {RATE} messages a second, alone and beside handlers "
+    f"that compute without a pause in the same process ({burn.SLOTS} at once). The latency is measured from just before the send to the first line of the handler."
 )
 NAMES: dict[Kind | None, str] = {
     None: "ordered, alone",

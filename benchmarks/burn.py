@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from runner import consume
 from runner.bindings import Binding, binding_of
 from runner.discovery import Project
-from runner.runtime.cellline import Given
+from runner.runtime.cellline import GivenFunctions
 
 COMPUTED_NS = 50_000_000
 """CPU that each call uses."""
@@ -50,6 +50,6 @@ def project(kind: Kind) -> Project:
     return Project(Path(), "bench", (binding(kind),))
 
 
-def given(kind: Kind) -> Given:
+def given(kind: Kind) -> GivenFunctions:
     """How a child comes by its code."""
-    return Given(tuple(sys.path), pickle.dumps(partial(project, kind)))
+    return GivenFunctions(tuple(sys.path), pickle.dumps(partial(project, kind)))

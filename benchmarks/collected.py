@@ -8,9 +8,9 @@ import msgspec
 
 TITLE = "Collectors that fail"
 SAYS = (
-    "2,000 messages a second for a minute, every one traced, a function that does nothing in one process, and a collector that does not do its work. "
-    "The wait is from a message's publish, by the server's clock, to its handler's first line. Spans are one a message; those that were lost are counted in "
-    "`jetrunner_spans_lost_total` and told in the log. The end is that of the process after SIGTERM."
+    "2,000 messages a second for a minute, all of them traced. One process runs a function that does nothing, and the collector behaves as the first column says. "
+    "The wait is the time from a message's publish, by the server's clock, to the first line of its handler. There is one span for each message; lost spans are "
+    "counted in `jetrunner_spans_lost_total`, and a line in the log says so. The last column is how long the process takes to end after SIGTERM."
 )
 
 

@@ -15,7 +15,7 @@ from benchmarks.timing import Percentiles
 RATE = 1000
 """Messages a second."""
 TITLE = "Latency"
-SAYS = f"{RATE:,} messages a second, from right before the send to the handler's first line."
+SAYS = f"{RATE:,} messages a second. The latency is measured from just before the send to the first line of the handler."
 NAMES = {"bare": "nats-py, callback", "ours": "jetrunner, default concurrency"}
 WINDOW = 64
 

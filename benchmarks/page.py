@@ -18,9 +18,10 @@ HEAD = """# Performance
 
 <!-- Written by benchmarks/page.py from benchmarks/results: measure with `just bench`, then run `just bench-report`. -->
 
-What Jetrunner costs beside other clients of JetStream, and how that changes with what grows. Figures are medians of interleaved rounds,
-in brackets the slowest and the fastest; CPU is that of the client's whole process, and stands beside the rate because client and
-server share the cores. A ratio (×) compares within one run, with the line marked ×1.00. Look at CPU a message first, at the rate second.
+This page compares the cost of Jetrunner with that of other clients of JetStream, and shows how it grows with load. Figures are medians
+of interleaved rounds, with the slowest and the fastest round in brackets. CPU is the time of the client's whole process for one message.
+It stands beside the rate because client and server share the cores. A ratio (×) compares lines of one run; the line that the others are
+compared with is marked ×1.00. Look at CPU a message first, at the rate second.
 
 ## How to repeat it
 
@@ -30,7 +31,7 @@ $ just bench real           # one section, by the name under its title
 $ just bench-report         # writes this page
 ```
 
-[`benchmarks/README.md`](../benchmarks/README.md) tells the method, and how natsio, Go's command line and FastStream come to be there.
+[`benchmarks/README.md`](../benchmarks/README.md) describes the method, and how to install natsio, Go's command line and FastStream.
 """
 
 

@@ -29,24 +29,24 @@ class Section(msgspec.Struct, frozen=True):
 COMPARISONS = {
     "throughput": Section(
         "No-op, no headers",
-        "A function that does nothing with a typed body, messages without headers, tracing off.",
+        "A function with a typed body that does nothing. Messages have no headers, and tracing is off.",
         comparisons.throughput,
     ),
     "real": Section(
         "Real messages",
-        "Messages with a `traceparent` that is not sampled, a `Nats-Msg-Id` and a header of the user's; a function that takes the typed "
-        "body, a token of the subject and the context, with default tracing. nats-py and natsio read the headers; nothing else is "
-        "traced. FastStream's handler has the same signature.",
+        "Messages have a `traceparent` that is not sampled, a `Nats-Msg-Id` and a header of the user's. The function takes the typed "
+        "body, a token of the subject and the context, with default tracing. nats-py and natsio read the headers, but trace nothing. "
+        "FastStream's handler has the same signature.",
         comparisons.real,
     ),
     "real_outputs": Section(
         "Real messages, an output each",
-        "The same, and each message makes one output of its own size with a message id, stored before the input is acknowledged.",
+        "As above, and each message makes one output of the same size with a message id. The output is stored before the input is acknowledged.",
         comparisons.real_outputs,
     ),
     "outputs": Section(
         "No headers, an output each",
-        "A function that returns its input, messages without headers, tracing off; the output is stored before the input is acknowledged.",
+        "A function that returns its input. Messages have no headers, and tracing is off. The output is stored before the input is acknowledged.",
         comparisons.outputs,
     ),
     "default": Section(
@@ -56,50 +56,51 @@ COMPARISONS = {
     ),
     "tracing": Section(
         "Tracing",
-        "Messages without headers. Default tracing takes up to 100 messages a second of them. Traces go to a sink that only reads.",
+        "Messages have no headers. Default tracing traces up to 100 of them a second. Spans go to a collector that reads and drops them.",
         comparisons.tracing,
     ),
     "traced": Section(
         "Tracing beside FastStream's",
-        "The same with handlers that do nothing and that use 0.1 ms of CPU, beside FastStream without and with its OpenTelemetry middleware, which "
-        "traces every message: two spans for one without headers, through the SDK's exporter. What computes and FastStream get a twentieth of the messages. Dropped spans are told.",
+        "As above, with handlers that do nothing and handlers that use 0.1 ms of CPU, beside FastStream without and with its OpenTelemetry middleware. "
+        "That traces every message: two spans for each without headers, through the SDK's exporter. Handlers that use CPU, and FastStream, get a twentieth "
+        "of the messages. The number of dropped spans stands in brackets.",
         comparisons.traced,
     ),
     "ordered": Section(
         "Strict order",
-        f"A function that does nothing on {KEYS:,} keys, with `ordered_by` and without, on the same stream.",
+        f"A function that does nothing, with `ordered_by` and without, on the same stream with {KEYS:,} keys.",
         comparisons.ordered,
     ),
     "work": Section(
         "Handlers that work",
         f"A handler that uses 0.1 ms of CPU, and handlers that await 1 and 10 ms, on {KEYS:,} keys and 8 shards, with `ordered_by` "
-        f"and without; concurrency {WIDE} where nothing else is said.",
+        f"and without. Concurrency is {WIDE} unless the line says otherwise.",
         comparisons.work,
     ),
     "hot_key": Section(
         "One hot key",
-        "All messages have the same key: one at a time. nats-py beside it has one message outstanding.",
+        "All messages have the same key, so they run one at a time. nats-py has one message outstanding.",
         comparisons.hot_key,
     ),
     "batches": Section(
         "Batches",
-        f"Real messages, as above, {BATCH} in one call, beside a call for each, and beside FastStream's batch subscriber, whose handler takes "
-        f"the bodies alone. The ordered functions have {BATCHED_KEYS} keys on 8 shards.",
+        f"Real messages, as above: {BATCH} in one call, compared with one call for each, and with FastStream's batch subscriber, whose handler "
+        f"takes only the bodies. The ordered functions have {BATCHED_KEYS} keys on 8 shards.",
         comparisons.batches,
     ),
     "requests": Section(
         "Requests",
-        "One process asks another: nats-py's `request` and a callback, and the same of Go's client (nats.go 1.55), beside `app.request` and a function "
-        "with `@reply`, which has default tracing, a deadline, and chooses the instance. All decode and encode JSON. CPU is that of both processes "
-        "together, a request.",
+        "One process asks another. nats-py and Go's client (nats.go 1.55) use `request` and a callback. Jetrunner uses `app.request` and a function "
+        "with `@reply`, with default tracing, a deadline and the choice of an instance. All decode and encode JSON. CPU is the time of both processes "
+        "together for one request.",
         comparisons.requests,
         counted="requests",
     ),
     "http": Section(
         "HTTP",
-        "`wrk` asks Starlette that answers by itself, a function with `@route` in the gateway, and one with `@reply` behind it, a hop over NATS away; "
-        "both servers run on uvicorn, and decode and encode 150 bytes of JSON. CPU is that of the HTTP server alone, a request; memory is what it had "
-        "after the run.",
+        "`wrk` sends requests to Starlette, to a function with `@route` in the gateway, and to one with `@reply` that the gateway asks over NATS. "
+        "Both HTTP servers run on uvicorn, and decode and encode 150 bytes of JSON. CPU is the time of the HTTP server alone for one request. Memory "
+        "is measured after the run.",
         http.contenders,
         counted="requests",
         idle=http.idle,
@@ -108,7 +109,7 @@ COMPARISONS = {
 GROWTH = {
     "functions": Section(
         "Functions",
-        "The same messages shared by more functions of one process, each with a subject and a durable of its own.",
+        "The same number of messages is shared by 1 to 200 functions of one process, each with its own subject and durable.",
         growth.functions,
         "functions",
     ),
@@ -121,13 +122,13 @@ GROWTH = {
     "keys": Section("Keys", "An ordered function on 8 shards.", growth.keys, "keys"),
     "in_flight": Section(
         "In flight",
-        "A function that does nothing, with more and more messages at work at once.",
+        "A function that does nothing, with a growing `concurrency`.",
         growth.in_flight,
         "concurrency",
     ),
     "body": Section(
         "Body size",
-        "Larger JSON bodies: ours decodes them, nats-py does not.",
+        "JSON bodies of growing size. Jetrunner decodes them, nats-py does not.",
         growth.body,
         "bytes of a body",
     ),

@@ -15,16 +15,16 @@ HEAD = """# Hostile clients
 
 <!-- Written by docs/_hostile.py from tests/support/hostile.py: change them there, then run `just docs`. -->
 
-What the HTTP edge answers to clients that mean harm, are broken, or are slow. Each row is tried over a bare socket: [what the connection refuses, and slow clients](../../tests/gateway/test_guard.py),
-[what reaches a function](../../tests/gateway/test_hostile.py). `runner gateway`, `runner run --http` and `runner dev` are the same here.
+This page lists how the HTTP edge answers clients that are malicious, broken or slow. A test tries each row over a bare socket: [what the connection refuses, and slow clients](../../tests/gateway/test_guard.py),
+[what reaches a function](../../tests/gateway/test_hostile.py). `runner gateway`, `runner run --http` and `runner dev` behave alike.
 
-A refusal is answered once, as `application/problem+json`, after the answers to the requests before it; then the connection is closed, and nothing behind it is taken for a request.
+A refused request gets one answer, as `application/problem+json`, after the answers to earlier requests on the connection. Then the connection is closed; later bytes on it are not read as a request.
 """
 LIMITS = Limits()
 SLOWLY = f"""
 ## Slow clients
 
-A head has {LIMITS.head_seconds:g} s from its first byte, a body {LIMITS.body_seconds:g} s and one more for each {LIMITS.body_rate:,} bytes.
+A head has to be complete within {LIMITS.head_seconds:g} s of its first byte. A body has {LIMITS.body_seconds:g} s, and 1 s more for each {LIMITS.body_rate:,} bytes.
 
 | the client | gets |
 |---|---|
@@ -59,13 +59,13 @@ def parts() -> Iterator[str]:
         yield f"\n## {title}\n\n| the client says | as | gets |\n|---|---|---|\n"
         yield from (row(client, shown(data), status(code)) for client, (code, data) in rows.items())
     yield (
-        f"\nOutside of tests a head has {LIMITS.head_bytes // 1024} KiB and {LIMITS.headers} headers, and a body {LIMITS.body_bytes // 1024**2} MiB unless "
+        f"\nThe tests use small limits. In production a head may have {LIMITS.head_bytes // 1024} KiB and {LIMITS.headers} headers, and a body {LIMITS.body_bytes // 1024**2} MiB unless "
         "[`http_body_limit`](settings.md) says otherwise.\n"
     )
     yield SLOWLY
     yield from (row(client, status(slow.gets) if slow.gets else "closed") for client, slow in SLOW.items())
     yield UNREAD
-    yield "\n## Injection\n\nA request that is well-formed, and would be more than a request, to a function that tells what it is told.\n\n"
+    yield "\n## Injection\n\nEach request is well-formed, but tries to plant headers or subjects. It goes to a function that returns what it received.\n\n"
     yield "| the client says | as | gets |\n|---|---|---|\n"
     yield from _injected()
 

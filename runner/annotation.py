@@ -1,4 +1,4 @@
-"""Annotations: looking through what is wrapped around a type."""
+"""Annotations of parameters: the type inside its wrappers, the types that it names, and its text."""
 
 from __future__ import annotations
 

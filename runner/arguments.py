@@ -1,4 +1,4 @@
-"""Arguments: how a delivery becomes what a handler is called with. Everything is compiled once, when a function is bound."""
+"""Turns a delivery into the arguments of a handler. The conversion is compiled once, when a function is bound."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.targets import Target, filling
 from runner.tokens import as_it_is, converter
 
 Token: TypeAlias = tuple[str, int, int, Callable[[str], Any]]
-"""A parameter that takes one: its name and place, the token's place in the subject, and what converts it."""
+"""A parameter that takes a subject token: its name, its place, the token's place in the subject, and the token's converter."""
 
 _PARTS = msgspec.msgpack.Decoder(list[tuple[bool, bytes]])
 
@@ -43,25 +43,26 @@ class Call(Struct, frozen=True):
     """How a delivery becomes the arguments of one handler."""
 
     bind: Callable[[Any, bytes, bool, Any], Sequence[Any]]
-    """Subject (of an HTTP request its `Target`), body, whether that is MessagePack, and the context, to the arguments of `handler`.
+    """Makes the arguments of `handler`. It takes the subject (or a `Target`), the body, whether that is MessagePack, and the context.
 
-    It runs the bare decoder, so it raises any Exception: `explain` makes a DecodeError of it.
+    It runs the bare decoder, which may raise any Exception: `codec.explain` makes a DecodeError of that.
     """
     handler: Callable[..., Any]
-    """The handler, for arguments by position: of one that takes batches, these are lists."""
+    """The handler; it takes its arguments by position. A handler of batches takes lists."""
     taker: int | None
-    """The place of the context among them; None where it takes none."""
+    """The place of the context among the arguments; None where the handler takes no context."""
     columns: Callable[[Sequence[bytes], Sequence[bytes]], list[Any] | None] | None = None
-    """Subjects and JSON bodies of a batch, to a list for each argument, but for the context; decodes all bodies in one go.
+    """Makes a list for each argument, but the context, from subjects and JSON bodies of a batch; decodes all bodies at once.
 
-    None where that is not possible; so is what it gives where it is not with these. It raises any Exception, too.
+    None for a handler whose bodies cannot be decoded together. The function returns None for messages whose bodies cannot. It may
+    raise any Exception, too.
     """
 
 
 def compile_call(binding: Bound, *, with_context: bool = False) -> Call:
-    """Compile a binding's arguments; TypeError when an annotation cannot be decoded to, NameError when not yet.
+    """Compile a binding's arguments. TypeError for a type that no body or token can become, NameError for a name not defined yet.
 
-    `with_context` gives the context to a handler that takes none, too: it is one argument more, the last.
+    With `with_context` the arguments have the context even if the handler takes none: it is one more argument then, the last.
     """
     signature = binding.signature
     body, places = signature.body, {name: place for place, name in enumerate(signature.order)}
@@ -94,7 +95,7 @@ def compile_call(binding: Bound, *, with_context: bool = False) -> Call:
 
 
 def _routed(binding: Bound, places: dict[str, int], *, with_context: bool) -> Call:
-    """The same of a function that answers HTTP requests."""
+    """Compile the arguments of a function that answers HTTP requests."""
     signature = binding.signature
     body, fill = signature.body, filling(signature)
     taker, count = places.get(signature.context or ""), len(places)
@@ -116,12 +117,12 @@ def _routed(binding: Bound, places: dict[str, int], *, with_context: bool) -> Ca
 
 
 def join(parts: Iterable[tuple[bool, bytes]]) -> bytes:
-    """The bodies of a split event's parts as one, of which `bind` makes a list; with each, whether it is MessagePack."""
+    """Join the parts of a split event into one body, from which `bind` makes a list; a part is (is MessagePack, body)."""
     return msgspec.msgpack.encode(list(parts))
 
 
 def parted(body: bytes) -> list[tuple[bool, bytes]]:
-    """The same parts again."""
+    """The parts that `join` has made this body of."""
     return _PARTS.decode(body)
 
 
@@ -151,7 +152,7 @@ def _columns(
         made[place] = found
         for _, at, position, convert in tokens:
             joined = b"\n".join([subject.split(b".", position + 1)[position] for subject in subjects])
-            texts = joined.decode(errors="surrogateescape").split("\n")  # no subject has a line's end
+            texts = joined.decode(errors="surrogateescape").split("\n")  # no subject has a line break
             made[at] = texts if convert is as_it_is else list(map(convert, texts))
         return made
 
@@ -181,7 +182,10 @@ def _binder(
 
 
 def _by_position(handler: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
-    """The handler for arguments by position: those of keyword-only parameters, or of a decorator with others, are passed by name."""
+    """The handler, made to take its arguments by position.
+
+    Keyword-only arguments are passed on by name, and all arguments if a decorator has changed the first parameters.
+    """
     first = len(signature.order) - signature.keywords
     if not _takes(handler, signature.order[:first]):
         first = 0
@@ -196,7 +200,7 @@ def _by_position(handler: Callable[..., Any], signature: Signature) -> Callable[
 
 
 def _takes(handler: Callable[..., Any], names: Sequence[str]) -> bool:
-    """Whether its own first parameters, not those of what it may wrap, have these names, and may be given by position."""
+    """Whether the handler's first parameters have these names, and may be given by position. A function that it wraps does not count."""
     try:
         parameters = list(signature_of(handler, follow_wrapped=False).parameters.values())
     except (TypeError, ValueError):

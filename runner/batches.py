@@ -1,4 +1,4 @@
-"""Handlers that take batches: what they return, and how one is called with a single message."""
+"""Handlers of batches: their results, and how such a handler is called with a single message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.signature import Kind
 
 
 def results(result: Any, count: int) -> Sequence[Any]:
-    """What a batch's handler has returned for each of its messages. Raises TypeError unless that is a list of as many."""
+    """The result for each message of a batch. Raises TypeError unless the handler returned None, or an element for each message."""
     if result is None:
         return [None] * count
     if not isinstance(result, (list, tuple)) or len(result) != count:
@@ -28,9 +28,9 @@ def results(result: Any, count: int) -> Sequence[Any]:
 
 
 def context_of(messages: tuple[Context[Any], ...]) -> Context[Any]:
-    """The context of a batch: what it tells of a message, it tells of the first one; each publishes by its own."""
+    """The context of a batch. Its fields are those of the first message; each message publishes by its own context."""
     first, context = messages[0], Context.__new__(Context)
-    context.function = first.function  # which fills all others of the first
+    context.function = first.function  # reading one field fills all fields of the first
     for name in Context.__slots__:
         setattr(context, name, getattr(first, name))
     context.messages = messages
@@ -38,17 +38,17 @@ def context_of(messages: tuple[Context[Any], ...]) -> Context[Any]:
 
 
 def _lists(arguments: Sequence[Any], taker: int | None) -> list[Any]:
-    """The arguments of a single message as those of a batch of one; at `taker` stands its context."""
+    """The arguments of a single message as those of a batch of one; the context is at place `taker`."""
     return [context_of((each,)) if place == taker else [each] for place, each in enumerate(arguments)]
 
 
 def single(binding: Binding, call: Call, kind: Kind) -> Callable[..., Any]:
-    """The handler of a function for the arguments of a single message; `kind` is how that of the call runs."""
+    """A function's handler for the arguments of a single message; `kind` says how the handler of `call` runs."""
     return _alone(call.handler, kind, call.taker) if binding.batch else call.handler
 
 
 def _alone(many: Callable[..., Any], kind: Kind, taker: int | None) -> Callable[..., Any]:
-    """A handler of batches as one of single messages, of the same kind."""
+    """A handler of single messages that calls a handler of batches, and is of the same kind."""
 
     async def run(*arguments: Any) -> Any:
         with _fails_alone():
@@ -80,17 +80,17 @@ def _alone(many: Callable[..., Any], kind: Kind, taker: int | None) -> Callable[
 
 
 def checked(error: BaseException, count: int) -> BaseException:
-    """What a call with so many messages has failed with: a `PartialFailure` that names none but these, or another error."""
+    """The error of a call with `count` messages. A `PartialFailure` with an index beyond the batch becomes an IndexError."""
     if not isinstance(error, PartialFailure) or (largest := max(error.failures)) < count:
         return error
     has = "1 message: index 0 alone" if count == 1 else f"{count:,} messages: 0 to {count - 1}"
     wrong = IndexError(f"PartialFailure names index {largest}, and the batch has {has}")
-    return wrong.with_traceback(error.__traceback__)  # the line of user code that raised it
+    return wrong.with_traceback(error.__traceback__)  # it names the line of user code that raised it
 
 
 @contextmanager
 def _fails_alone() -> Iterator[None]:
-    """Raise what `PartialFailure` says of the only message of a batch."""
+    """Raise the error that a `PartialFailure` has for the only message of a batch."""
     try:
         yield
     except PartialFailure as failure:

@@ -30,7 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _ATTACHED, _MODULE = "__jetrunner__", "__jetrunner_functions__"
 HOOK = "__jetrunner_around__"
-"""Attribute of a function that is a hook: what `runner.hooks` has attached."""
+"""The attribute of a function in which `runner.hooks` keeps the function's `Hook`."""
 
 
 class Binding(Struct, frozen=True, kw_only=True):
@@ -42,14 +42,14 @@ class Binding(Struct, frozen=True, kw_only=True):
     output: Template | None = None
     retry: RetryPolicy
     concurrency: int
-    """Most messages, or batches, in work at once, per process."""
+    """Most messages, or batches, in work at once in one process."""
     timeout: float
     """Seconds one attempt may take."""
     ordered_by: tuple[str, ...] = ()
-    """Tokens of the subject that make a message's key; empty = no order is kept."""
+    """Tokens of the subject that make a message's key; empty: no order is kept."""
     on_exhausted: Literal["dead_letter", "park"] = "dead_letter"
     max_age: float | None = None
-    """Seconds after which a message is a dead letter instead of an attempt."""
+    """Age in seconds after which a message is not attempted, but made a dead letter."""
     deliver: Literal["all", "new"] = "all"
     stream: str | None = None
     durable: str | None = None
@@ -59,37 +59,37 @@ class Binding(Struct, frozen=True, kw_only=True):
     line: int
     kind: Kind
     label: str
-    """Its name in the code; another than `function` where it was renamed: that one stands in NATS for good."""
+    """The function's name in the code. It differs from `function` with `renamed_from=`: NATS keeps the first name."""
     batch: int = 0
-    """Most messages that it is called with at once; 0: with one, which is no list."""
+    """Most messages in one call; 0: each call has one message, not in a list."""
     batch_by: Literal["key", "shard"] = "key"
     linger: float = 0.0
-    """Seconds after the first message of a batch until it is called with what has come."""
+    """Seconds after the first message of a batch until the handler is called with those that have come."""
     in_process: bool = False
-    """Whether the handler runs in a process of its own, one message at a time."""
+    """Whether the handler runs in child processes, each with one message at a time."""
     schedule: Schedule | None = None
-    """When it fires; None for a function that reads what others publish."""
+    """When the function fires; None for a function without `@cron`."""
     overlap: Literal["skip", "allow"] = "skip"
     """What becomes of a firing that is due while an earlier one runs."""
     joins: gather.Joins | None = None
-    """How it joins the parts of split events; None for a function that is called with each message."""
+    """How the function joins the parts of split events; None for a function without `@gather`."""
     marks_none: bool = False
-    """Whether an event that it splits into no parts is told to the function that joins them."""
+    """Whether this generator publishes a mark for an event without parts, for the function that joins them."""
     answers: ReplyOptions | None = None
-    """How it answers requests; None for a function that reads what streams store."""
+    """How the function answers requests; None for a function without `@reply`."""
     route: HttpEndpoint | None = None
-    """Which HTTP requests it answers; None for every other function."""
+    """The HTTP requests that the function answers; None for a function without `@route`."""
     around: tuple[Callable[..., Any], ...] = ()
     """Hooks that run around each attempt, the outermost first."""
 
     @property
     def reads_stream(self) -> bool:
-        """Whether it reads a stream of users': not the firings of a schedule, which stand in one of ours, nor requests."""
+        """Whether the function reads a user's stream: not firings, which stand in a stream of the runner's own, and not requests."""
         return self.schedule is None and self.consumes
 
     @property
     def consumes(self) -> bool:
-        """Whether it has a durable consumer: what it is called with stands in a stream, whoever's."""
+        """Whether the function has a durable: its messages stand in a stream, a user's or the runner's own."""
         return self.answers is None and self.route is None
 
     @property
@@ -99,12 +99,12 @@ class Binding(Struct, frozen=True, kw_only=True):
 
     @property
     def most(self) -> int:
-        """Messages in work at once, per process."""
+        """Most messages in work at once in one process."""
         return gather.AT_ONCE if self.joins is not None else self.concurrency * (self.batch or 1)
 
     @property
     def place(self) -> str:
-        """As errors begin."""
+        """File, line and name of the function, with which errors begin."""
         return f"{self.file}:{self.line}: {self.function}"
 
     @property
@@ -143,14 +143,15 @@ def consume(
 ) -> Callable[[F], F]:
     """Call a function with every message of a subject, until it succeeds or the message is a dead letter.
 
-    `{token}` in the subject names a token: of a parameter, and of `output`, where the returned value (or each item of a generator) is published.
-    Without `name` the function's own name is taken. `timeout` and `max_age` are in seconds. `ordered_by` names one token of the subject, or several:
-    messages with the same ones are handled one at a time, in stream order, whatever fails. With `on_exhausted="park"` those that come after one
-    that was given up wait for it in `PARKED`, until `runner parked retry` brings all of them back. `deliver="new"` skips what the stream held before
-    the function first ran. `concurrency` is 64, and min(32, cores + 4) for a `def` handler. `stream` says which, when two capture the subject.
-    With `batch` it is called with lists of up to so many messages, `linger` seconds (0.2) after the first of them at the latest; `concurrency`
-    counts batches then, and is 4. With `ordered_by` a batch is of one key, or with `batch_by="shard"` of all keys of a shard. `renamed_from` is the
-    name that the function had when it first ran: it goes on where that one is, and keeps that name in NATS. BindingError when something is wrong, at import.
+    `{token}` in the subject names a token: a parameter of that name takes it, and `output` may contain it. The returned value, or each item
+    of a generator, is published to `output`. `name` is by default the function's own. `timeout` and `max_age` are in seconds. `ordered_by`
+    names one or several tokens of the subject: messages with equal tokens run one at a time, in stream order, whatever fails. With
+    `on_exhausted="park"` the messages after one that was given up wait in `PARKED`, until `runner parked retry` brings all of them back.
+    `deliver="new"` skips messages older than the function's first run. `concurrency` is 64, or min(32, cores + 4) for a `def` handler.
+    `stream` chooses a stream when two capture the subject. With `batch` the function is called with lists of up to so many messages,
+    `linger` seconds (0.2) after the first at the latest; `concurrency` counts batches then, and is 4. An ordered batch has messages of one
+    key, or with `batch_by="shard"` of all keys of a shard. `renamed_from` is the name with which the function first ran: the function goes
+    on where it was, and keeps that name in NATS. BindingError when something is wrong, at import.
     """
     if callable(subject):
         file, line = place_of(subject, inspect.currentframe())
@@ -225,24 +226,24 @@ def binding_of(function: Any) -> Binding | None:
 
 
 def bound_in(namespace: Mapping[str, Any]) -> tuple[Callable[..., Any], ...]:
-    """Every function bound by a module's code, those whose name was taken over later included."""
+    """Every function that a module's code has bound, even if its name was assigned again later."""
     return tuple(namespace.get(_MODULE, ()))
 
 
 def is_wrapped(function: Any) -> bool:
-    """Whether it wraps a bound function, having copied its attributes: another decorator was put outermost."""
+    """Whether the function wraps a bound one, and has its copied attributes: another decorator was put outermost."""
     attached = _attached(function)
     return attached is not None and attached.handler is not function
 
 
 def _attached(function: Any) -> Binding | _Pending | None:
-    # Modules hold objects of all kinds, some of which answer to any attribute: only functions are asked.
+    # Modules hold objects of all kinds, and some answer to any attribute: only functions are asked.
     found = vars(function).get(_ATTACHED) if type(function) is FunctionType else None
     return found if isinstance(found, (Binding, _Pending)) else None
 
 
 def attach(function: F, complete: Callable[[], Binding], file: str, line: int) -> F:
-    """Attach what `complete` makes to a function, and return it. Raises BindingError for what cannot be bound."""
+    """Attach the binding that `complete` makes to a function, and return the function. Raises BindingError if it cannot be bound."""
     require_function(function, "only a function can be bound", file, line)
     if is_bound(function):
         what = "a hook" if HOOK in vars(function) else "bound already"
@@ -258,13 +259,13 @@ def attach(function: F, complete: Callable[[], Binding], file: str, line: int) -
     except NameError:
         attached = _Pending(function, complete)
     vars(function)[_ATTACHED] = attached
-    # Kept in the module itself, so that it goes when the module goes; a redefined name is found this way.
+    # The module keeps the list, so that it goes with the module. The list has functions whose name was assigned again, too.
     function.__globals__.setdefault(_MODULE, []).append(function)
     return function
 
 
 def require_function(function: Any, rule: str, file: str, line: int) -> None:
-    """Refuse what is no function, and a method, which nothing would give its `self`; `rule` begins the error."""
+    """Accept a function only, and no method: nobody would pass its `self`. `rule` begins the error."""
     if not inspect.isfunction(function):
         raise BindingError(f"{rule}, not {function!r}", file=file, line=line)
     outer = function.__qualname__.rpartition(".")[0]
@@ -273,7 +274,7 @@ def require_function(function: Any, rule: str, file: str, line: int) -> None:
 
 
 def is_bound(function: Callable[..., Any]) -> bool:
-    """Whether a decorator of ours has attached something to it."""
+    """Whether one of the runner's decorators has attached something to a function."""
     return _ATTACHED in vars(function) or HOOK in vars(function)
 
 
@@ -285,7 +286,7 @@ def _completed(complete: Callable[[], Binding], file: str, line: int) -> Binding
 
 
 def place_of(function: Any, frame: FrameType | None = None) -> tuple[str, int]:
-    """File and line of a function; of the decorator's caller for what is none."""
+    """File and line of a function; for anything else, those of the decorator's caller."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     if code is not None:
         return code.co_filename, code.co_firstlineno
@@ -294,6 +295,6 @@ def place_of(function: Any, frame: FrameType | None = None) -> tuple[str, int]:
 
 
 def local_names(frame: FrameType | None) -> dict[str, Any]:
-    """Names of the function that the decorated one is defined in; none at a module's top level."""
+    """The local names of the function in which the decorated one is defined; none at a module's top level."""
     caller = frame.f_back if frame else None
     return {} if caller is None or caller.f_locals is caller.f_globals else dict(caller.f_locals)

@@ -1,4 +1,4 @@
-"""Publish and request from code without an event loop: `with runner.connect_sync() as app:`; the connection lives in a thread of its own."""
+"""Publish and request from code without an event loop: `with runner.connect_sync() as app:`. The connection has its own thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLOSED = "this connection is closed: open one with runner.connect_sync()"
 
 
 class BlockingApp:
-    """A connection outside of functions, for code without a loop: each call waits for its end.
+    """A connection outside of functions, for code without a loop: each call blocks until its result is there.
 
     It may be used from several threads at once, until its block ends or `close` is called. A forked process needs its own.
     """
@@ -38,8 +38,8 @@ class BlockingApp:
         self._closed = False
 
     def close(self) -> None:
-        """Close the connection; once is enough. What another thread waits for meanwhile fails."""
-        if not self._closed and os.getpid() == self._process:  # the parent's, where this one was forked
+        """Close the connection; a second call does nothing. Calls in which other threads wait fail."""
+        if not self._closed and os.getpid() == self._process:  # in a forked process it is the parent's
             self._closed = True
             atexit.unregister(self.close)
             self._opened.close()
@@ -98,7 +98,7 @@ class BlockingApp:
         )
 
     def _call(self, work: Callable[[], Awaitable[T]]) -> T:
-        if os.getpid() != self._process:  # the thread has not come along: the call would wait for ever
+        if os.getpid() != self._process:  # a fork copies no thread: the call would wait for ever
             raise RuntimeError(
                 "this connection belongs to the process that was forked: open one in this process"
             )
@@ -113,7 +113,7 @@ class BlockingApp:
 
 
 class PendingConnection:
-    """A connection that is not open yet: `with` opens it for a block, and `open` until it is closed."""
+    """A connection that is not open yet: `with` opens it for a block, `open` until `close`."""
 
     def __init__(self, connecting: Callable[[], AbstractAsyncContextManager[App]]) -> None:
         self._connecting = connecting
@@ -136,7 +136,7 @@ class PendingConnection:
     def __exit__(self, *_: object) -> None:
         self._apps.pop().close()
 
-    if not TYPE_CHECKING:  # type checkers tell it as it is
+    if not TYPE_CHECKING:  # a type checker reports such a name by itself
 
         def __getattr__(self, name: str) -> Any:
             if hasattr(BlockingApp, name):
@@ -147,10 +147,10 @@ class PendingConnection:
 def connect_sync(
     nats_url: str | None = None, *, settings: Settings | None = None, project: Path | str | None = None
 ) -> PendingConnection:
-    """Connect for the time of a `with` block, for code without a loop, or by `.open()` until `.close()`; finds NATS as `connect` does.
+    """Connect from code without a loop: for a `with` block, or from `.open()` until `.close()`. It finds NATS as `connect` does.
 
-    In code with a loop every call would stop it: use `async with runner.connect()` there.
-    Opening it raises `Unreachable` and `SettingsError`.
+    In code with a loop every call would block the loop: use `async with runner.connect()` there.
+    Opening the connection raises `Unreachable` and `SettingsError`.
     """
     return PendingConnection(lambda: connect(nats_url, settings=settings, project=project))
 
@@ -159,9 +159,9 @@ _portals: WeakSet[BlockingPortal] = WeakSet()
 
 
 def _in_child() -> None:
-    """The thread has not come along: what the end of Python closes there would wait for it, and never end."""
+    """In a forked process, mark each portal as ended: its thread was not copied, and Python would wait for it for ever at the end."""
     for portal in _portals:
-        portal._event_loop_thread_id = None  # noqa: SLF001  how a portal knows that it has ended
+        portal._event_loop_thread_id = None  # noqa: SLF001  a portal without this id has ended
 
 
 os.register_at_fork(after_in_child=_in_child)

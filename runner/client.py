@@ -1,4 +1,4 @@
-"""Outside of functions: `async with runner.connect() as app:` publishes into streams and asks services, traced."""
+"""Publish into streams and ask services outside of functions, traced: `async with runner.connect() as app:`."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ T = TypeVar("T")
 
 REQUEST_SECONDS = 5.0
 PATIENCE_SECONDS = 10.0
-"""Time a publish with a Msg-Id is repeated for what may pass."""
+"""How long a publish with a Msg-Id is tried again after errors that may pass."""
 CLOCK_SECONDS = 60.0
-"""How long an answer that told the server's time is gone by."""
+"""How long the server's time counts as known after an answer that told it."""
 STANDSTILL_SECONDS = 20.0
-"""A call from another loop is given up after that: ours has had the time for every repetition."""
+"""How long a call from another loop waits: the connection's loop has had time for every attempt by then."""
 
 
 _of_functions: list[Settings] = []
-"""The settings of the runner in this process, where there is one."""
+"""The settings of the runners that work in this process, the newest last."""
 
 
 class App:
     """A connection outside of functions; every publish is confirmed by its stream.
 
-    It may be used from other loops, too (`asyncio.run` in a thread), as long as the one it was made in runs.
+    It may be used from other loops, too (`asyncio.run` in a thread), as long as the loop runs in which it was opened.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class App:
     ) -> PubAck:
         """Store one message and return where it stands: `stream`, `seq`, and whether it was a `duplicate`.
 
-        With a `Nats-Msg-Id` header it is safe to repeat, and repeated here for ten seconds. `delay` in seconds or
-        `at`, a time with a timezone, stores it to be published then. Raises ValueError and the `ServerError` family.
+        A message with a `Nats-Msg-Id` header is safe to repeat, and tried again for 10 seconds. With `delay` in seconds, or
+        `at`, a time with a timezone, it is stored now and published then. Raises ValueError and the `ServerError` family.
         """
         if otherloop.is_other(self._loop, self._thread):
             try:
@@ -123,13 +123,13 @@ class App:
             return ack
 
     async def _read_clock(self) -> None:
-        """Delays are counted by the server's clock, which an answer tells; where we may not ask, by ours."""
+        """Ask for the server's time, from which delays count, if the last is over 60 s old. Without the right to ask, our clock counts."""
         if self._may_ask and self.connection.clock.age > CLOCK_SECONDS:
             try:
                 await self.connection.api(f"STREAM.INFO.{delayed.STREAM}")
             except PermissionDenied:
                 self._may_ask = False
-            except ServerError:  # the publish itself will tell
+            except ServerError:  # the publish itself tells of the error
                 return
 
     @overload
@@ -166,11 +166,11 @@ class App:
         timeout: float | None = None,
         policy: Policy | None = None,
     ) -> Any:
-        """Ask a service and decode its answer to `returns` (plain JSON without; an empty one is None then).
+        """Ask a service, and decode its answer to `returns`; without `returns` as plain JSON, and an empty answer to None.
 
-        `timeout` is in seconds, 5 by default. `policy` says which of several instances is asked: by default as the project's
-        settings say, else "peak_ewma", the one that answers soonest. Raises `ServiceError` for an answer that is an error,
-        `NoResponders` where nobody listens, `Unconfirmed` where no answer has come, ValueError and DecodeError.
+        `timeout` is in seconds, 5 by default. `policy` says how one of several instances is chosen: by default as the project's
+        settings say, else by "peak_ewma", which takes the one that answers soonest. Raises `ServiceError` for an answer that is
+        an error, `NoResponders` if nobody listens, `Unconfirmed` if no answer has come, ValueError and DecodeError.
         """
         message = stage(subject, body, headers, None)
         left = REQUEST_SECONDS if timeout is None else require_timeout(timeout)
@@ -182,11 +182,11 @@ class App:
 async def connect(
     nats_url: str | None = None, *, settings: Settings | None = None, project: Path | str | None = None
 ) -> AsyncIterator[App]:
-    """Connect for the time of the block: to `nats_url`, else as the commands do in the folder `project`, the current one.
+    """Connect for the time of the block: to `nats_url`, else to the server of the project in the folder `project`.
 
-    That is by the environment and the project's settings, or to the server of its running `runner dev`. In a function or
-    a lifespan it is the server that the runner works with. `settings` are taken as they are. Raises `Unreachable` and
-    `SettingsError`.
+    `project` is the current folder by default. Its server is found as the commands find it: by the environment and the project's
+    settings, or by the project's running `runner dev`. In a function or a lifespan it is the server that the runner works with.
+    `settings` are taken as they are. Raises `Unreachable` and `SettingsError`.
     """
     chosen = settings
     if chosen is None:
@@ -197,7 +197,7 @@ async def connect(
         traces = telemetry.load(environ)
     tracing = Tracing(traces, chosen.name or "app")
     if not traces.asked and not logging.getLogger("jetrunner.telemetry").isEnabledFor(logging.DEBUG):
-        tracing.presume_missing()  # a collector that nobody asked for and that is not there is no news
+        tracing.presume_missing()  # nobody asked for a collector: no warning if there is none
     try:
         async with open_connection(chosen) as connection:
             tracing.at(connection.url)
@@ -209,7 +209,7 @@ async def connect(
 
 @contextmanager
 def working_with(settings: Settings) -> Iterator[None]:
-    """For the time of the block, what functions open by `connect()` goes where their messages come from."""
+    """For the time of the block, `connect()` in a function goes to the server that its messages come from."""
     _of_functions.append(settings)
     try:
         yield
@@ -218,7 +218,7 @@ def working_with(settings: Settings) -> Iterator[None]:
 
 
 def _traced(folder: Path | str | None) -> Mapping[str, str]:
-    """The environment, with the traces of a running `runner dev` where no collector is set."""
+    """The environment; where it sets no collector, traces go to a running `runner dev`."""
     return devserver.traced(devserver.find_root(Path(folder or ".")), os.environ)
 
 

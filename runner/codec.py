@@ -1,7 +1,7 @@
 """Bodies: bytes to values, and values to bytes.
 
-Everything is compiled once, when a function is bound. JSON, or MessagePack where the headers say so; `bytes` and
-`str` are raw. What goes wrong is told without the body: an error ends in logs, spans and dead letters.
+A body is JSON, or MessagePack where the headers say so; `bytes` and `str` stand for the body as it is. Decoders are compiled
+once, when a function is bound. An error never repeats the body, since errors end in logs, spans and dead letters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runner.signature import EMPTY
 Read: TypeAlias = Callable[[bytes], Any]
 
 LONGEST = 300
-"""Characters of a DecodeError: a hostile body can put its own text into the name of an unknown field."""
+"""Most characters of an error: a hostile body can put its own text into the name of an unknown field."""
 
 _VALUE = re.compile(r"\A(Invalid (?:enum )?value) .*?(?= - at `[^`]*`\Z|\Z)", re.DOTALL)
 
@@ -35,9 +35,9 @@ class EncodeError(ValueError):
 
 
 def decoder(annotation: Any = Any, default: Any = EMPTY) -> Callable[[bytes, bool], Any]:
-    """Compile the decoding of a body: (bytes, is MessagePack) to value, raising DecodeError and nothing else.
+    """Compile a decoder. It takes bytes, and whether they are MessagePack; it returns a value, or raises DecodeError and nothing else.
 
-    An empty body becomes the default. TypeError when the annotation cannot be decoded to, NameError when not yet.
+    An empty body becomes the default. TypeError for a type that no body is decoded to, NameError for a name that is not defined yet.
     """
     from_json, from_msgpack = readers(annotation)
 
@@ -57,7 +57,7 @@ def decoder(annotation: Any = Any, default: Any = EMPTY) -> Callable[[bytes, boo
 
 
 def encode(value: Any, *, msgpack: bool = False) -> bytes:
-    """A body: `bytes` and `str` as they are, everything else as JSON (or MessagePack). Raises EncodeError."""
+    """Encode a body: `bytes` and `str` as they are, everything else as JSON (or MessagePack). Raises EncodeError."""
     try:
         if isinstance(value, Struct):
             return _msgpack.encode(value) if msgpack else _json.encode(value)
@@ -66,13 +66,13 @@ def encode(value: Any, *, msgpack: bool = False) -> bytes:
         if isinstance(value, str):
             return value.encode()
         return _msgpack.encode(value) if msgpack else models.to_json(value) or _json.encode(value)
-    except Exception as error:  # noqa: BLE001  # so may a type's own serialization
+    except Exception as error:  # noqa: BLE001  # a type's own serialization may raise anything
         text = raised.message(error)
     raise EncodeError(f"{spell(type(value))} cannot be encoded: {text}"[:LONGEST])
 
 
 def explain(error: Exception) -> DecodeError:
-    """Any failure to decode as a DecodeError that carries no input: neither in its text nor as its context."""
+    """Make a DecodeError of any failure to decode. It carries no input, neither in its text nor as its context."""
     if isinstance(error, DecodeError):
         return error
     if isinstance(error, msgspec.MsgspecError):
@@ -87,12 +87,12 @@ def explain(error: Exception) -> DecodeError:
 
 
 def is_raw(annotation: Any) -> bool:
-    """Whether a body is given as it is, whatever its headers say of it: to `bytes` and `str`."""
+    """Whether a type takes a body as it is, whatever the headers say: `bytes`, `str` and their like."""
     return bare(annotation) in _RAW
 
 
 def readers(annotation: Any) -> tuple[Read, Read]:
-    """How JSON and MessagePack are decoded to a type; what they raise is for `explain`. TypeError for what cannot be decoded to."""
+    """The decoders of JSON and MessagePack to a type; `explain` takes their errors. TypeError for a type that no body is decoded to."""
     core = bare(annotation)
     if core in _RAW:
         raw = _RAW[core]
@@ -124,7 +124,7 @@ def _checked(raw: Read, annotation: Any) -> tuple[Read, Read]:
 
 
 def _customs(shape: Any, seen: set[int]) -> Iterator[Any]:
-    """Every class in a type that msgspec does not know, through fields and arguments."""
+    """Every class that msgspec does not know, in a type, its fields and its type arguments."""
     if id(shape) in seen:
         return
     seen.add(id(shape))

@@ -1,7 +1,7 @@
-"""Settings: read once, checked, and told apart by where they came from.
+"""The settings of a process: read once, and checked; an error names the source of the value.
 
 Rule 1: command line > environment (`JETRUNNER_<KEY>`, then `NATS_*`) > `[tool.jetrunner]` > default.
-Rule 2: a context of the `nats` CLI gives what its own level leaves open, and hides the `nats_*` keys of the levels below.
+Rule 2: a context of the `nats` CLI fills in keys that the level with its name leaves unset; `nats_*` keys of lower levels do not count.
 Rule 3: an unknown key is an error; an empty environment variable is an unset one.
 Rule 4: no error and no repr shows a credential.
 """
@@ -31,7 +31,7 @@ __all__ = ["Settings", "load_settings", "redact"]
 
 SECRET = frozenset({"nats_password", "nats_token"})
 UNSHOWN = SECRET | {"nats_url", "auth", "cors", "routes"}
-"""What no error repeats: a URL that is none may hide a password anywhere, and tables are long."""
+"""Keys whose values no error repeats: a malformed URL may have a password anywhere, and tables are long."""
 
 _PREFIX = "JETRUNNER_"
 _NATS_VARIABLES = {
@@ -51,12 +51,12 @@ _SERVICE_LINK = re.compile(r"JETRUNNER_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What a process needs to know; None stands for what is not set."""
+    """The settings of a process; None: not set."""
 
     name: str = ""
     """The project's name in NATS; empty outside of a project."""
     nats_url: str = "nats://127.0.0.1:4222"
-    """One or several, with commas."""
+    """One URL, or several with commas."""
     nats_creds: str | None = None
     """Path of a credentials file."""
     nats_context: str | None = None
@@ -70,7 +70,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     nats_tls_cert: str | None = None
     nats_tls_key: str | None = None
     nats_tls_first: bool = False
-    """Whether TLS comes before the server's first word."""
+    """Whether TLS begins before the server has sent anything."""
     nats_inbox_prefix: str | None = None
     workers: int | None = None
     """Supervised processes of `runner run`; None: one, in the command's own process."""
@@ -79,42 +79,42 @@ class Settings(Struct, frozen=True, kw_only=True):
     http: str | None = None
     """HOST:PORT on which functions with `@route` are served; None for none."""
     http_body_limit: int = 1024 * 1024
-    """Bytes that the body of an HTTP request may have."""
+    """Most bytes in the body of an HTTP request."""
     http_auth_failures: int = 60
-    """Failed authentications a minute after which a client waits; 0: none has to."""
+    """Failed authentications a minute after which a client has to wait; 0: no client has to."""
     http_trusted_proxies: tuple[str, ...] = ()
-    """Addresses and networks of proxies that are believed who asks, and by which scheme."""
+    """Addresses and networks of the proxies that are believed about a client's address and scheme."""
     http_docs: bool = False
-    """Whether a page to read and try the HTTP edge is served, at /docs, and its OpenAPI document."""
+    """Whether the gateway serves its OpenAPI document, and a page at /docs to read and try it."""
     drain_timeout: float = 30.0
     """Seconds that running handlers get to finish on SIGTERM."""
     leader_timeout: float = 30.0
     """Seconds that a cluster gets to choose a leader before a command ends with an error."""
     max_bytes_in_flight: int = budget.DEFAULT
-    """Bytes of messages that a process may have asked for or in work."""
+    """Most bytes of messages that a process has asked for, or has in work."""
     trace_url: str = "http://localhost:16686/trace/{trace_id}"
     jaeger_url: str = ""
-    """Where a Jaeger answers the questions of `runner trace`; empty: on the host of `trace_url`."""
+    """The Jaeger that `runner trace` asks; empty: one on the host of `trace_url`."""
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     log_format: Literal["text", "json"] = "text"
     weight: float = 1.0
-    """An instance's share of the requests of those who balance, beside 1.0 of the others'."""
+    """An instance's share of the requests of askers that balance; the other instances have 1.0 by default."""
     inboxes: tuple[str, ...] = ()
-    """What subjects begin with that answers may go to, besides the usual inboxes."""
+    """Beginnings of the subjects to which answers may go, besides the usual inboxes."""
     objective: Objective = Objective()
-    """What share of messages has to succeed, and how soon: `runner status` tells what is left of its error budget."""
+    """The share of messages that must succeed, and how soon: `runner status` shows what is left of the error budget."""
     redact: tuple[str, ...] = ("authorization", "cookie")
     """Names of headers and paths into bodies whose values are not shown."""
     balance: Mapping[str, Policy] = {}
-    """How one of several instances is chosen that answer requests, by pattern of subjects; the first that fits."""
+    """How an asker chooses one of several instances, by pattern of subjects; the first pattern that fits counts."""
     routes: tuple[Route, ...] = ()
-    """Of the HTTP edge: from paths to subjects."""
+    """Routes of the gateway, from paths to subjects."""
     route_files: tuple[str, ...] = ()
     """Files and folders of Ingress and HTTPRoute manifests."""
     auth: Mapping[str, AuthSettings] = {}
-    """Who may ask over HTTP, by the name that routes have for it."""
+    """Authentications of HTTP clients, by the names that routes have for them."""
     cors: Cors | None = None
-    """Pages of which origins may ask over HTTP, where a route does not say."""
+    """The origins whose pages may ask over HTTP, if the route does not name them."""
     wire: Literal["fast", "plain"] = "fast"
     """`plain` reads and writes through nats-py alone: slower, for finding faults."""
 
@@ -130,7 +130,7 @@ class _Level(Struct, frozen=True):
     source: Callable[[str], str]
     """Where a key was found, for errors."""
     folder: Path
-    """What its relative paths start from."""
+    """The folder from which relative paths start."""
 
 
 def load_settings(
@@ -138,7 +138,7 @@ def load_settings(
 ) -> Settings:
     """Read a project's settings; `cli` holds the options that were given (None: not given).
 
-    SettingsError names the key and its source. Files are not looked for, but for a context's.
+    SettingsError names the key and its source. Files that settings name are not opened, except for that of a context.
     """
     environ = os.environ if environ is None else environ
     found: dict[str, Any] = {}
@@ -159,7 +159,7 @@ def load_settings(
 
 
 def require_served(settings: Settings, who: str, options: Options) -> None:
-    """Raise SettingsError where a route, `who`, asks for what is not declared, or takes bodies that none gets past."""
+    """Raise SettingsError if the route `who` names an undeclared authentication, or a body limit above `http_body_limit`."""
     for name in options.auth:
         if name not in settings.auth:
             close = did_you_mean(name, settings.auth) or f"declare it: [tool.jetrunner.auth.{name}]"
@@ -221,7 +221,7 @@ def _of_project(root: Path) -> Iterator[_Level]:
 
 
 def project_version(root: Path) -> str:
-    """The version in a project's `pyproject.toml`; 0.0.0 where none is written there."""
+    """The version in a project's `pyproject.toml`; 0.0.0 without one."""
     try:
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8")).get("project")
     except (OSError, ValueError):

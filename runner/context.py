@@ -1,7 +1,7 @@
 """The context: what a handler may know about its message, and what it may send.
 
-Rule 1: what `publish` takes is staged, encoded at once, and sent only when the handler succeeds.
-Rule 2: everything that costs is computed when it is asked for, and then kept.
+Rule 1: `publish` encodes a message at once and stages it; the message is sent only when the handler has succeeded.
+Rule 2: a value that takes time to compute is computed when it is first read, and then kept.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Context(Generic[State]):
-    """The message a handler works on, and its way to publish and to ask.
+    """The message that a handler works on, and the handler's way to publish and to ask.
 
     One context belongs to one attempt. `publish` works in `def` handlers too, where there is nothing to await.
-    `Context[Shop]` gives `state` the type of what the lifespan yields; without, it is Any.
+    `Context[Shop]` gives `state` the type of the lifespan's value; a plain `Context` has Any.
     """
 
     __slots__ = (
@@ -47,21 +47,21 @@ class Context(Generic[State]):
     )  # fmt: skip
 
     attempt: int
-    """Which run of this message this is; 1 at first. Deliveries lost to a crash count, too, but not of ordered functions."""
+    """The number of this delivery of the message, from 1. One that was lost in a crash or given back counts, too, except in ordered functions."""
     attempts: int
     """The most runs a message gets."""
     function: str
     """Name of the function."""
     key: str | None
-    """What the message is ordered by; None for functions that are not ordered."""
+    """The key that the message is ordered by; None for functions that are not ordered."""
     messages: tuple[Context[State], ...]
-    """Of a batch: the context of each message, in the order of the list; empty of a single message."""
+    """In a batch, the context of each message, in the order of the list; empty for a single message."""
     missing: tuple[int, ...]
-    """Indexes of parts that never came (gather)."""
+    """In a function with `@gather`, the indexes of the parts that never came."""
     sequence: int
     """The message's sequence in its stream."""
     shard: int | None
-    """Number of the shard; None for functions that are not ordered."""
+    """The number of the message's shard; None for functions that are not ordered."""
     state: State
     """What the project's lifespan yielded."""
     stream: str
@@ -92,10 +92,10 @@ class Context(Generic[State]):
         host: Host | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Made by the runner for each attempt; `runner.testing.context` makes one for a test.
+        """The runner makes a context for each attempt; `runner.testing.context` makes one for a test.
 
-        `headers` may be the raw block; `params` default to tokens by `template`; `expires` is a reading of `clock`; of a schedule
-        the headers tell which firing it is.
+        `headers` may be the raw block. `params` are by default the tokens that `template` finds in `subject`. `expires` is a reading
+        of `clock`. If `scheduled` is a schedule, the headers tell which firing this is.
         """
         self.function, self.subject = function, subject
         self.attempt, self.attempts = attempt, attempts
@@ -116,31 +116,31 @@ class Context(Generic[State]):
 
     @classmethod
     def about(cls, message: M, attempt: int, know: Callable[[M], dict[str, Any]]) -> Context[Any]:
-        """Make one that asks `know` for the fields of the above when the first of them is read; it costs little until then."""
+        """Make a context that asks `know` for the fields above when one is first read; until then it costs little."""
         context = cls.__new__(cls)
-        context.attempt = attempt  # a message is the same in the next one
-        context._message = message  # noqa: SLF001  # it is one of us
+        context.attempt = attempt  # `message` does not tell: it is the same in the next attempt
+        context._message = message  # noqa: SLF001  # it is a context
         context._know = know  # noqa: SLF001
         context._made = None  # noqa: SLF001
         context._sealed = False  # noqa: SLF001
         return context
 
-    if not TYPE_CHECKING:  # to a type checker, every name would be one
+    if not TYPE_CHECKING:  # else a type checker would accept every name
 
         def __getattr__(self, name: str) -> Any:
-            """Fill what is empty: only then is this called."""
+            """Fill the empty fields; Python calls this only when one is empty."""
             if name not in _FILLED or (know := self._know) is None:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             known = Context(**know(self._message))
             for each in _FILLED:
                 try:
                     object.__getattribute__(self, each)
-                except AttributeError:  # what was set meanwhile stays
+                except AttributeError:  # a field that was set meanwhile stays
                     setattr(self, each, getattr(known, each))
             return getattr(self, name)
 
     def __copy__(self, _: Any = None) -> Context[State]:
-        """Itself: what a copy published would be lost."""
+        """The context itself: messages that a copy published would be lost."""
         return self
 
     __deepcopy__ = __copy__
@@ -158,7 +158,7 @@ class Context(Generic[State]):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The message's headers; of a repeated one the first value, see `header_values`."""
+        """The message's headers; a repeated one has its first value here, and all in `header_values`."""
         if self._headers is None:
             self._headers = given if isinstance(given := self._given, Mapping) else header.parse(given or b"")
         return self._headers
@@ -189,7 +189,7 @@ class Context(Generic[State]):
     def message_id(self) -> str:
         """`STREAM:SEQUENCE`: the same in every attempt, so it serves as an idempotency key outside NATS.
 
-        A request stands in no stream: what its asker gave as `Nats-Msg-Id`, else empty.
+        A request stands in no stream: its id is the `Nats-Msg-Id` that the asker gave, else empty.
         """
         if not self.stream:
             return next(iter(self.header_values("Nats-Msg-Id")), "")
@@ -233,17 +233,17 @@ class Context(Generic[State]):
 
     @property
     def staged(self) -> list[Staged]:
-        """What `publish` took so far."""
+        """The messages published so far."""
         if self._made is None:
             self._made = []
         return self._made
 
     def count_staged(self) -> int:
-        """How much of that there is."""
+        """The number of messages published so far."""
         return len(self._made) if self._made is not None else 0
 
     def seal(self) -> list[Staged] | None:
-        """End publishing: what was staged, in order, or None. The runner calls it when the handler has returned."""
+        """End publishing; returns the staged messages in order, or None. The runner calls it when the handler has returned."""
         self._sealed = True
         return self._made
 
@@ -281,11 +281,11 @@ class Context(Generic[State]):
         timeout: float | None = None,
         policy: Policy | None = None,
     ) -> Any:
-        """Ask a service and decode its answer to `returns` (plain JSON without; an empty one is None then).
+        """Ask a service, and decode its answer to `returns`; without `returns` as plain JSON, and an empty answer to None.
 
-        `timeout` is in seconds; by default, and at most, it is what is left until the deadline. `policy` says which of several
-        instances is asked, as `runner.connect().request` has it. Raises `ServiceError`, `NoResponders` and `Unconfirmed`,
-        ValueError for what cannot be sent, DecodeError for an answer that is something else.
+        `timeout` is in seconds; by default, and at most, it is the time left until the deadline. `policy` says how one of several
+        instances is chosen, as in `runner.client.App.request`. Raises `ServiceError`, `NoResponders` and `Unconfirmed`, ValueError
+        for a message that cannot be sent, DecodeError for an answer that does not fit `returns`.
         """
         if self._host is None:
             raise RuntimeError("this context has no connection to ask through")

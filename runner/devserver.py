@@ -1,4 +1,4 @@
-"""Files of a project that say where the server and the traces of its running `runner dev` are: commands and `connect()` read them."""
+"""The files in which a running `runner dev` writes the addresses of its server and its traces: commands and `connect()` read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.errors import Unreachable
 
 FUNCTIONS = "functions"
 FOLDER = ".jetrunner"
-"""What `runner dev` keeps, below the project."""
+"""The folder in the project where `runner dev` keeps its files."""
 URL = Path(FOLDER) / "nats-url"
 TRACES = Path(FOLDER) / "traces-url"
 ANSWER_SECONDS = 0.5
@@ -25,7 +25,7 @@ _VARIABLES = ("JETRUNNER_NATS_URL", "NATS_URL", "JETRUNNER_NATS_CONTEXT", "NATS_
 
 
 def find_root(start: Path) -> Path:
-    """The project a folder belongs to: itself or the nearest parent with pyproject.toml beside functions/, else itself."""
+    """The folder of a project: `start`, or its nearest parent with pyproject.toml beside functions/; without one `start`."""
     start = start.resolve()
     for folder in (start, *start.parents):
         if (folder / "pyproject.toml").is_file() and (folder / FUNCTIONS).is_dir():
@@ -34,7 +34,7 @@ def find_root(start: Path) -> Path:
 
 
 def is_elsewhere(settings: Settings, given: Mapping[str, Any]) -> bool:
-    """Whether the caller (`given`), the environment or the project says where NATS is: then no other server is looked for."""
+    """Whether the caller (`given`), the environment or the project says where NATS is: then the server of `runner dev` is not used."""
     return (
         any(given.get(key) for key in ("nats_url", "nats_context"))
         or any(os.environ.get(name) for name in _VARIABLES)
@@ -63,7 +63,7 @@ def address(root: Path) -> str:
 
 
 def traces(root: Path) -> str:
-    """Where the running `runner dev` keeps traces; empty when there is none."""
+    """The address of the running `runner dev` for traces; empty when there is none."""
     try:
         url = (root / TRACES).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
@@ -72,7 +72,7 @@ def traces(root: Path) -> str:
 
 
 def traced(root: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment with the running `runner dev` as the collector, where none is set."""
+    """The environment, with the running `runner dev` as the collector if it sets none."""
     names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     if any(environ.get(name) for name in names) or not (url := traces(root)):
         return environ
@@ -81,9 +81,9 @@ def traced(root: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
 
 @contextmanager
 def announced(root: Path, url: str, place: Path = URL) -> Iterator[None]:
-    """The address in its file for the time of the block.
+    """Write the address to its file for the time of the block.
 
-    The file is locked meanwhile: its address counts although the server is down for a moment.
+    The file is locked meanwhile. While it is locked its address is valid, even if the server is down for a moment.
     """
     file = root / place
     file.parent.mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ def announced(root: Path, url: str, place: Path = URL) -> Iterator[None]:
 
 
 def _announcer_lives(file: Path) -> bool:
-    """Whether the process that wrote the address is still there."""
+    """Whether the process that wrote the address still runs: it holds the lock."""
     try:
         with file.open("rb") as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
 """Discovery: import a project's functions and find what is bound in them.
 
-Rule 1: every module of the package `functions` is imported, packages inside it too, names with a leading `_` not.
+Rule 1: every module of the package `functions`, and of packages in it, is imported; a name with a leading `_` is left out.
 Rule 2: a function belongs to the project when one of those modules bound it or holds it under some name.
-Rule 3: so does a hook (`@around`); one with `scope="module"` is for the functions of the module that it is written in.
+Rule 3: a hook (`@around`) belongs to it by the same rule; with `scope="module"` it runs around functions of its own module alone.
 Rule 4: names of functions and durables are unique; a project has at most one lifespan.
 """
 
@@ -35,18 +35,18 @@ class Project(Struct, frozen=True):
     root: Path
     name: str
     functions: tuple[Binding, ...]
-    """In the order of their modules, then as they are written."""
+    """The functions, in the order of their modules, then as they are written."""
     lifespan: Callable[[], AsyncGenerator[Any, None]] | None = None
     version: str = "0.0.0"
-    """As its `pyproject.toml` has it."""
+    """The version in the project's `pyproject.toml`."""
     hooks: tuple[Hook, ...] = ()
-    """In the order in which they run, the outermost first; each function has those that run around it."""
+    """All hooks, the outermost first; each function's binding has those that run around it."""
 
 
 def load(root: Path, name: str | None = None, *, fresh: bool = True) -> Project:
     """Import the project in a folder; `name` defaults to the one in its settings.
 
-    `fresh` reads its modules again, even if they are imported already: then functions and types are others than before.
+    With `fresh` its modules are read again even if they are imported already; functions and types are new objects then.
 
     UsageError names file and line of whatever is wrong in user code.
     """
@@ -64,7 +64,7 @@ def load(root: Path, name: str | None = None, *, fresh: bool = True) -> Project:
         raise UsageError(f"{PACKAGE}/ is not a package", hint=f"add an empty {PACKAGE}/__init__.py")
     if fresh:
         unload()
-    # First, so that no other package of this name is found before ours.
+    # The root is first, so that no other package of this name is found before the project's.
     sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
     try:
         modules = _modules(root)
@@ -86,7 +86,7 @@ def unload() -> None:
 
 
 def _modules(root: Path) -> list[ModuleType]:
-    """All of them; what is wrong in each is told at once."""
+    """All modules of the project. One error tells what is wrong in each of them."""
     package = _imported(PACKAGE, root)
     found = Path(package.__file__ or "").resolve()
     if root not in found.parents:
@@ -128,7 +128,7 @@ def _text(error: BaseException) -> str:
 
 
 def _where(error: BaseException, name: str, root: Path) -> str:
-    """File and line, relative to the root: of the last frame in the user's own code."""
+    """File and line, relative to the root, of the last frame in the user's own code; without one, the module's name."""
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
         places.append((error.filename, error.lineno))

@@ -5,7 +5,7 @@ JetrunnerError
 │   ├── SettingsError     a setting from the command line, the environment or pyproject.toml
 │   ├── BindingError      a decorated function that cannot be bound; names file and line
 │   ├── StreamFileError   a file in streams/ that does not declare a stream
-│   └── RouteFileError    a file of routes that cannot be read, or holds what is no route
+│   └── RouteFileError    a file of routes that cannot be read, or holds what is not a route
 ├── Unreachable           exit 3: NATS cannot be reached, or refuses us
 └── ServerError           exit 1: NATS answered with an error
     ├── NoStream          no stream captures the subject
@@ -74,7 +74,7 @@ class StreamFileError(UsageError):
 
 
 class RouteFileError(UsageError):
-    """A file of routes holds what is no route."""
+    """A file of routes holds what is not a route."""
 
 
 class Unreachable(JetrunnerError):

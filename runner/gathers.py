@@ -32,12 +32,12 @@ def gather(
 ) -> Callable[[F], F]:
     """Call a function once with all parts of a split event: a list, in the order in which a generator has yielded them.
 
-    A generator with `output=` splits its message; functions that make one output of a part pass its place on, so that the
-    parts may go through several of them. Where a part has not come `expires` seconds after the first one (given up on its
-    way, or left out by a function that returned None), the function is called without it: `ctx.missing` has the indexes of
-    those. Parts that come later are dropped. A function that fails is tried again by `retry`; given up, it is a dead
-    letter, whose redrive runs it with the same parts. `max_bytes` bounds the parts of one event together. `timeout` is in
-    seconds. BindingError when something is wrong, at import.
+    A generator with `output=` splits its message into parts. A function that makes one output of a part passes on the part's
+    place, so that parts may go through several functions. `expires` seconds after the first part has come, the function is called
+    even if parts are missing: they were given up on their way, or a function returned None for them. `ctx.missing` has their
+    indexes. Parts that come later are dropped. A call that fails is tried again by `retry`; if it is given up, it is a dead
+    letter, and its redrive runs the function with the same parts. `max_bytes` limits the parts of one event together. `timeout`
+    is in seconds. BindingError when something is wrong, at import.
     """
     if callable(subject):
         file, line = place_of(subject, inspect.currentframe())
@@ -80,7 +80,7 @@ def gather(
 
 
 def marking(functions: Iterable[Binding], every: Iterable[Binding]) -> tuple[Binding, ...]:
-    """The functions, each generator among them whose parts a function of `every` joins told to mark events without parts."""
+    """The functions; a generator among them marks events without parts, if a function of `every` joins its parts."""
     known = tuple(every)
     joins = {each.function for each in known if each.joins is not None}
     return tuple(
@@ -90,19 +90,19 @@ def marking(functions: Iterable[Binding], every: Iterable[Binding]) -> tuple[Bin
 
 
 def unfed(functions: Iterable[Binding]) -> tuple[Binding, ...]:
-    """The functions among these that join parts, and to which none of the others splits."""
+    """The functions with `@gather` among these to which no generator among these sends parts."""
     known = tuple(functions)
     fed = {name for each in known if splits(each) for name in reached(each, known)}
     return tuple(each for each in known if each.joins is not None and each.function not in fed)
 
 
 def splits(binding: Binding) -> bool:
-    """Whether what a function makes of a message are the parts of an event."""
+    """Whether the outputs of a function are the parts of an event."""
     return binding.kind.endswith("generator") and not binding.batch
 
 
 def reached(binding: Binding, every: tuple[Binding, ...]) -> set[str]:
-    """The functions that the outputs of one come to, through any number of others."""
+    """The names of the functions that a function's outputs reach, directly or through others."""
     reached: set[str] = set()
     ways = [binding]
     while ways:

@@ -1,7 +1,8 @@
 """`@around`: hooks, which run around the attempts of a project's functions.
 
 Rule 1: whatever is wrong with a hook is a BindingError at import, naming file and line.
-Rule 2: hooks of the project run outside of a module's; of one kind, in the order of their modules' names, then as written.
+Rule 2: hooks of the project run outside of a module's. Hooks with the same scope nest in the order of their modules' names, then as
+        they are written; the first is the outermost.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ class Hook(Struct, frozen=True):
 
     @property
     def module(self) -> str:
-        """The module that it is written in."""
+        """The module in which the hook is written."""
         return self.function.__module__
 
     @property
     def name(self) -> str:
-        """`functions.hooks.timed`, as errors name it."""
+        """The hook's name in errors, as `functions.hooks.timed`."""
         return f"{self.module}.{self.function.__qualname__}"
 
     def surrounds(self, binding: Binding) -> bool:
-        """Whether it runs around this function."""
+        """Whether the hook runs around this function."""
         return self.scope == "project" or inspect.unwrap(binding.handler).__module__ == self.module
 
 
@@ -55,10 +56,10 @@ def around(*, scope: Literal["project", "module"] = "project") -> Callable[[H], 
 def around(function: Any = None, *, scope: Any = "project") -> Any:
     """Run an `async def hook(ctx, call)` around every attempt of every function; it awaits `call()`, which runs the handler.
 
-    With `scope="module"` it runs around the functions of its own module alone. `call()` gives what the handler returned, of a
-    generator the list of its items, and raises what the handler raised. A hook that returns None changes nothing;
-    anything else takes the place of the handler's result. What the hook raises ends the attempt. It fails
-    when the hook returns None without having awaited `call()`. BindingError when something is wrong, at import.
+    With `scope="module"` it runs around the functions of its own module alone. `call()` returns the handler's result (for a
+    generator, the list of its items), and raises what the handler raised. If the hook returns None, the result stays;
+    another value takes its place. An exception of the hook ends the attempt. The attempt fails if the hook returns None
+    without having awaited `call()`. BindingError when something is wrong, at import.
     """
     if function is not None and callable(function):
         return _attach(function, scope, *place_of(function, inspect.currentframe()))
@@ -96,8 +97,8 @@ def _attach(function: Any, scope: Any, file: str, line: int) -> Any:
             hint=_EXAMPLE,
         )
     vars(function)[HOOK] = Hook(function, scope, file, line)
-    if "<locals>" not in function.__qualname__:  # one that a test makes is of that test alone
-        # Kept in the module itself, as functions are: a redefined name is found this way.
+    if "<locals>" not in function.__qualname__:  # a hook that a test makes is for that test alone
+        # The module keeps the list, as it does for functions: it has hooks whose name was assigned again, too.
         function.__globals__.setdefault(_MODULE, []).append(function)
     return function
 
@@ -105,7 +106,7 @@ def _attach(function: Any, scope: Any, file: str, line: int) -> Any:
 def _require_scope(scope: Any, file: str, line: int) -> None:
     if scope not in _SCOPES:
         raise BindingError(
-            f"scope={scope!r} is no scope of a hook",
+            f"scope={scope!r} is not a scope of a hook",
             file=file,
             line=line,
             hint='write scope="module" for the functions of its module, or leave it out for all of the project',
@@ -113,7 +114,7 @@ def _require_scope(scope: Any, file: str, line: int) -> None:
 
 
 def hook_of(function: Any) -> Hook | None:
-    """The hook that a function is; None for every other. BindingError where another decorator was put around it."""
+    """The `Hook` of a function; None if it is not a hook. BindingError if another decorator was put around a hook."""
     hook = vars(function).get(HOOK) if type(function) is FunctionType else None
     if not isinstance(hook, Hook):
         return None
@@ -128,7 +129,7 @@ def hook_of(function: Any) -> Hook | None:
 
 
 def hooks_in(namespace: Mapping[str, Any]) -> list[Hook]:
-    """The hooks that a module's code has written, those whose name was taken over later included, or holds."""
+    """The hooks that a module holds, or has made, even if their name was assigned again later."""
     found = (hook_of(each) for each in (*namespace.get(_MODULE, ()), *namespace.values()))
     return [hook for hook in found if hook is not None]
 
@@ -140,7 +141,7 @@ def of_modules(functions: Iterable[Binding]) -> list[Hook]:
 
 
 def ordered(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
-    """Each once, the outermost first."""
+    """Each hook once, the outermost first."""
     once = {id(hook.function): hook for hook in hooks}.values()
     return tuple(sorted(once, key=lambda hook: (_SCOPES.index(hook.scope), hook.module, hook.line)))
 

@@ -1,4 +1,4 @@
-"""What runs a handler, as the context sees it."""
+"""The host of a handler, as the handler's context sees it, and the answers that it gets."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ class Reply(Struct, frozen=True, gc=False):
 
     body: bytes
     msgpack: bool = False
-    """Whether its headers say that the body is MessagePack."""
+    """Whether the headers say that the body is MessagePack."""
     header: bytes | None = None
-    """The block of its headers."""
+    """The raw block of the answer's headers."""
 
     def decode(self, returns: Any) -> Any:
-        """The answer as `returns`; without, as plain JSON, and an empty one as None. Raises DecodeError."""
+        """Decode the answer to `returns`; without `returns` as plain JSON, and an empty answer to None. Raises DecodeError."""
         if returns is None and not self.body:
             return None
         try:
             decode = _decoder(Any if returns is None else returns)
-        except TypeError:  # an annotation that has no hash, or that nothing decodes to
+        except TypeError:  # the annotation has no hash, or no body is decoded to it
             decode = codec.decoder(returns)
         return decode(self.body, self.msgpack)
 
 
 @lru_cache(maxsize=1_024)
 def _decoder(annotation: Any) -> Callable[[bytes, bool], Any]:
-    """Compiling one costs more than a request."""
+    """The decoder for an annotation. It is kept: to compile it takes longer than a request."""
     return codec.decoder(annotation)
 
 
 def require_timeout(timeout: float) -> float:
-    """The same; raises ValueError for what is no time to wait."""
-    if not 0 < timeout < inf:  # neither is nan
-        raise ValueError(f"timeout={timeout} is no number of seconds above 0")
+    """Return the timeout; raises ValueError unless it is a number of seconds above 0."""
+    if not 0 < timeout < inf:  # nan is refused, too
+        raise ValueError(f"timeout={timeout} is not a number of seconds above 0")
     return timeout
 
 
 class Host(Protocol):
-    """What runs a handler, and does for it what needs a connection."""
+    """Runs a handler, and does for its context what needs a connection."""
 
     async def request(
         self,
@@ -59,7 +59,7 @@ class Host(Protocol):
         policy: Policy | None = None,
         sent_in: bytes | None = None,
     ) -> Reply:
-        """Send a request and wait for its answer, at most `timeout` seconds; `sent_in` are the headers of the handler's message."""
+        """Send a request and wait for its answer, at most `timeout` seconds; `sent_in` has the headers of the handler's own message."""
         ...
 
     def now(self) -> float:

@@ -36,5 +36,5 @@ def lifespan(function: L) -> L:
 
 
 def is_lifespan(function: Any) -> bool:
-    """Whether `lifespan` decorated it."""
+    """Whether a function was decorated with `@lifespan`."""
     return type(function) is FunctionType and _LIFESPAN in vars(function)

@@ -1,4 +1,4 @@
-"""Names that user code has misspelt, found in the error that its import ended with."""
+"""Hints for names that user code has misspelt, from the error with which its import failed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ARGUMENT = re.compile(r"nexpected keyword argument '(\w+)'")
 
 
 def hint(error: BaseException, root: Path) -> str:
-    """What was perhaps meant, or is to be done; empty where nothing is known."""
+    """The name that was perhaps meant, or what to do about the error; empty if neither is known."""
     if isinstance(error, ModuleNotFoundError):
         return _module(error.name or "", root)
     if isinstance(error, TypeError) and (found := _ARGUMENT.search(str(error))) and "ean '" not in str(error):
@@ -37,7 +37,7 @@ def hint(error: BaseException, root: Path) -> str:
 
 
 def _options(error: TypeError) -> Iterable[str]:
-    """The keyword arguments of what was called, if that is ours; a class is told apart by the line of the call."""
+    """The keyword arguments of the callable, if it is the runner's. The error does not name a class: the line of the call does."""
     if found := _CALLED.match(str(error)):
         called = _OURS.get(found[1])
         return inspect.signature(called).parameters if called is not None else ()
@@ -48,7 +48,7 @@ def _options(error: TypeError) -> Iterable[str]:
 def _module(name: str, root: Path) -> str:
     package, _, last = name.rpartition(".")
     if not package:
-        # `functions` and what stands beside it; an installed package is named by its own error.
+        # The names known here are `functions` and the modules beside it; any other may be a package that is not installed.
         return did_you_mean(name, (each.name for each in pkgutil.iter_modules([str(root)]))) or INSTALLED
     try:
         spec = find_spec(package)

@@ -1,6 +1,6 @@
-"""Pydantic models as bodies: decoded and encoded by pydantic itself, also where they stand inside other types.
+"""Pydantic models as bodies: pydantic itself decodes and encodes them, also inside other types.
 
-Pydantic is the user's dependency, never ours: nothing here imports it unless an annotation mentions it.
+Pydantic is the user's dependency, not ours: it is imported only if an annotation names a model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def is_model(cls: Any) -> bool:
 
 
 def mentions(annotation: Any) -> bool:
-    """Whether an annotation names a model, alone or as a type argument (not: in the fields of a Struct)."""
+    """Whether an annotation names a model, alone or as a type argument. The fields of a Struct do not count."""
     return any(is_model(leaf) for leaf in leaves(annotation))
 
 
@@ -42,7 +42,7 @@ def readers(annotation: Any) -> tuple[Read, Read] | None:
 
 
 def json_hook(cls: type, value: Any) -> Any:
-    """Decode a model inside a JSON body as pydantic would from JSON (strict models take dates as text there)."""
+    """Decode a model inside a JSON body as pydantic decodes JSON: there even strict models take dates as text."""
     return value if cls is object else _validated(_adapter(cls).validate_json, msgspec.json.encode(value))
 
 
@@ -52,7 +52,7 @@ def msgpack_hook(cls: type, value: Any) -> Any:
 
 
 def to_json(value: Any) -> bytes | None:
-    """A model as JSON, by the names it reads; None when the value is no model."""
+    """A model as JSON, with the field names (aliases) that it reads; None when the value is not a model."""
     if not is_model(type(value)):
         return None
     encoded: bytes = type(value).__pydantic_serializer__.to_json(value, by_alias=True)
@@ -60,7 +60,7 @@ def to_json(value: Any) -> bytes | None:
 
 
 def to_builtins(value: Any) -> Any:
-    """A model as builtin values, by the names it reads."""
+    """A model as builtin values, with the field names (aliases) that it reads."""
     return type(value).__pydantic_serializer__.to_python(value, mode="json", by_alias=True)
 
 
@@ -85,7 +85,7 @@ def _validated(validate: Read, value: Any) -> Any:
 
 
 def _sentence(problem: dict[str, Any]) -> str:
-    # This one repeats the input in its text.
+    # The text of `union_tag_invalid` repeats the input.
     text = "Unknown tag" if problem["type"] == "union_tag_invalid" else problem["msg"]
     path = ".".join(str(step) for step in problem["loc"])
     return f"{text} - at `$.{path}`" if path else str(text)

@@ -32,11 +32,11 @@ _UNREAD = (
     "jetstream_api_prefix",
     "windows_cert_store",
 )
-"""Left out silently, these would connect to the wrong place or as nobody."""
+"""Fields that are refused: without them, a connection would go to the wrong place, or have no user."""
 
 
 def read(name: str, environ: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
-    """The file of a context and the settings it gives; SettingsError when it cannot be read or says more than we do."""
+    """The file of a context and its settings; SettingsError when it cannot be read, or has a field that is not supported."""
     folder = _folder(environ)
     file = folder / f"{name}.json"
     if "/" in name or "\\" in name or not file.is_file():

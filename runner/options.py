@@ -1,4 +1,4 @@
-"""Options of the decorators: each checked, and returned as what the binding keeps. All raise Unbindable."""
+"""Checks the options of the decorators. Each function returns the value that the binding keeps, or raises Unbindable."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ LARGEST_BATCH = 10_000
 LINGER_SECONDS = 0.2
 MOST_THREADS = 32
 MORE_THREADS = 4
-"""Threads beyond one for each core: most of them wait for something."""
+"""Threads in addition to one for each core: most of them wait for something."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _NATS_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
 def name(option: str, value: Any) -> str:
-    """A function's name; `option` is empty when it is the function's own."""
+    """A function's name; `option` is empty when the name is that of the Python function."""
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
     raise Unbindable(
-        f"{option}{value!r} is no name: an identifier of up to 100 ASCII letters, digits and underscores",
+        f"{option}{value!r} is not a valid name; write an identifier of up to 100 ASCII letters, digits and underscores",
         hint="" if option else "give the function a name with name=",
     )
 
 
 def label(given: Any, function: Callable[..., Any]) -> str:
-    """The function's name in the code: the one that `name=` gives it, else its own."""
+    """The function's name in the code: the one in `name=`, else that of the Python function."""
     return name("name=", given) if given is not None else name("", function.__name__)
 
 
 def template(what: str, text: Any) -> Template:
-    """A subject."""
+    """A subject, parsed."""
     _require(isinstance(text, str), f"{what} is a string, not {text!r}")
     return Template.parse(text)
 
 
 def output(text: Any, source: Template) -> Template:
-    """The subject of what a function returns; its tokens are those of the subject it consumes."""
+    """The subject to which results are published; its tokens must be tokens of the function's subject."""
     found = template("output=", text)
     unknown = [token for token in found.names if token not in source.names]
     if unknown:
         raise Unbindable(
-            f"output={text!r}: {{{unknown[0]}}} is no token of the subject {source.text!r}",
+            f"output={text!r}: {{{unknown[0]}}} is not a token of the subject {source.text!r}",
             hint="publish to other subjects with ctx.publish",
         )
     _require(found.renderable, f"output={text!r}: a bare wildcard cannot be filled in; name the token")
@@ -91,7 +91,7 @@ def count(option: str, value: Any) -> int:
 
 
 def batch(value: Any) -> int:
-    """Messages in a batch; 0 without."""
+    """Most messages in a batch; 0 without `batch=`."""
     if value is None:
         return 0
     _require(count("batch", value) <= LARGEST_BATCH, f"batch= is at most {LARGEST_BATCH:,}, not {value:,}")
@@ -99,7 +99,7 @@ def batch(value: Any) -> int:
 
 
 def batch_by(value: Any, most: int, keys: tuple[str, ...]) -> Literal["key", "shard"]:
-    """Whether an ordered batch is of one key, or of all keys of a shard."""
+    """Whether an ordered batch has messages of one key, or of all keys of a shard."""
     choice("batch_by", value, ("key", "shard"))
     if value == "shard" and not (most and keys):
         raise Unbindable(
@@ -124,9 +124,9 @@ def linger(value: Any, batched: Any) -> float:
 
 
 def concurrency(value: Any, *, threaded: bool, batched: bool = False, in_process: bool = False) -> int:
-    """Messages at work at once: threads share Python's lock, and processes the cores, so there are fewer unless more are asked for."""
+    """Messages in work at once. By default fewer for threads, which share Python's lock, and for processes, which share the cores."""
     if value is None and in_process:
-        return max(1, (os.cpu_count() or 1) - 1)  # a core is left for the loop
+        return max(1, (os.cpu_count() or 1) - 1)  # one core is left for the event loop
     if value is None and batched:
         return BATCHES
     if value is None:
@@ -145,7 +145,7 @@ def seconds(option: str, value: Any) -> float:
 
 
 def _seconds_of(text: str) -> float:
-    """The seconds that a text as `1h` means; 3 where it means none."""
+    """The seconds of a duration as `1h`; 3 for a text that is not a duration."""
     try:
         return quantity.seconds(text) or 3.0
     except ValueError:
@@ -177,7 +177,7 @@ def size(option: str, value: Any) -> int:
 
 
 def choice(option: str, value: T, among: tuple[T, ...]) -> T:
-    """One of a few values."""
+    """The value; it must be one of those in `among`."""
     if value not in among:
         raise Unbindable(
             f"{option}= is {' or '.join(map(repr, among))}, not {value!r}",
@@ -196,14 +196,14 @@ def nats_name(option: str, value: Any) -> str | None:
 
 
 def durable(given: Any, keys: tuple[str, ...]) -> str | None:
-    """The name of the consumer; a function that keeps order has several, and names none."""
+    """The name of the durable; refused for an ordered function, which has one durable for each shard."""
     if keys and given is not None:
         raise Unbindable("durable= names one consumer; a function with ordered_by= has one a shard")
     return nats_name("durable", given)
 
 
 def ordered_by(value: Any, source: Template) -> tuple[str, ...]:
-    """The tokens of the subject that messages are kept in order by."""
+    """The tokens of the subject that make a message's key."""
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, tuple) or not names or not all(isinstance(each, str) for each in names):
         raise Unbindable(
@@ -212,7 +212,7 @@ def ordered_by(value: Any, source: Template) -> tuple[str, ...]:
         )
     if unknown := [each for each in names if each not in source.names]:
         raise Unbindable(
-            f"ordered_by={value!r}: {{{unknown[0]}}} is no token of the subject {source.text!r}",
+            f"ordered_by={value!r}: {{{unknown[0]}}} is not a token of the subject {source.text!r}",
             hint=f"its tokens are {', '.join(source.names)}" if source.names else "name its tokens: {token}",
         )
     _require(len({*names}) == len(names), f"ordered_by={value!r} names a token twice")
@@ -231,7 +231,7 @@ def on_exhausted(value: Any, keys: tuple[str, ...]) -> Literal["dead_letter", "p
 
 
 def executor(value: Any, batched: Any) -> bool:
-    """Whether the handler runs in a process of its own."""
+    """Whether the handler runs in child processes."""
     choice("executor", value, (None, "process"))
     _require(
         value is None or batched is None, 'executor="process" takes one message at a time: leave batch= away'

@@ -1,4 +1,4 @@
-"""`@reply`: a function that answers requests; what it returns goes to whoever asked."""
+"""`@reply`: a function that answers requests; its result goes to the asker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.signature import Unbindable
 F = TypeVar("F", bound=Callable[..., Any])
 
 ONCE = RetryPolicy(attempts=1)
-"""Nobody stores a request: whether it is asked again is the asker's to decide."""
+"""A request runs once: no stream stores it, and its asker decides whether to ask again."""
 
 
 def reply(
@@ -31,11 +31,12 @@ def reply(
 ) -> Callable[[F], F]:
     """Call a function with every request to a subject, and answer with what it returns.
 
-    `{token}` in the subject names a token, of a parameter. Each request goes to one of the instances that run. `timeout`
-    is in seconds; a request whose asker waits less has only that time. `concurrency` is 64, and min(32, cores + 4) for a
-    `def` handler; how many wait beyond that follows how fast they are answered, and one that finds no place is refused at
-    once. A request is tried once: an exception is its answer. `idempotent=True` says that one may run twice, so that it
-    may be asked again of another instance where the first has not answered. BindingError when something is wrong, at import.
+    `{token}` in the subject names a token; a parameter of that name takes it. Each request goes to one of the running instances.
+    `timeout` is in seconds; if the asker waits a shorter time, the request has only that time. `concurrency` is 64, or
+    min(32, cores + 4) for a `def` handler. How many more requests may wait depends on how fast requests are answered; a request
+    that finds no place is refused at once. A request is tried once: an exception is its answer. `idempotent=True` says that a
+    request may run twice: an asker may send it to another instance if the first has not answered. BindingError when something
+    is wrong, at import.
     """
     if callable(subject):
         file, line = place_of(subject, inspect.currentframe())
@@ -82,7 +83,7 @@ def reply(
 
 
 def _own(source: Template) -> Template:
-    """The subject, where it is one that a project may answer on."""
+    """The subject, if a project may answer on it; else raises Unbindable."""
     if is_reserved(source.wildcard):
         raise Unbindable(f"subject {source.text!r} begins as Jetrunner's own do, which it answers itself")
     if source.wildcard.startswith((">", "*")):

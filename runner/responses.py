@@ -20,16 +20,16 @@ _LINES = re.compile(rb"\r\n|\r|\n")
 _FRAMING = frozenset(
     {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
-"""Headers that say how a body is sent, which is the gateway's to do."""
+"""Headers that say how a body is sent: the gateway sets them."""
 
 
 class Response(Struct, frozen=True):
-    """What a function with `@route` may return in the place of a body alone."""
+    """What a function with `@route` may return, to set status and headers besides the body."""
 
     body: Any = None
     status: int = 200
     headers: Mapping[str, str] = {}
-    """`Content-Type` among them takes the place of the one that follows from the body."""
+    """A `Content-Type` in them takes the place of the one that follows from the body."""
 
 
 class Rendered(Struct, frozen=True):
@@ -38,12 +38,12 @@ class Rendered(Struct, frozen=True):
     status: int
     body: bytes = b""
     kind: str = ""
-    """Its content type; empty without a body."""
+    """The body's content type; empty without a body."""
     headers: tuple[tuple[str, str], ...] = ()
 
 
 def rendered(result: Any, *, msgpack: bool = False) -> Rendered:
-    """What a handler returned, as it is sent: as MessagePack where the client takes that. Raises ValueError."""
+    """The response that follows from a handler's result; with `msgpack` its body is MessagePack, not JSON. Raises ValueError."""
     if isinstance(result, Response):
         return _of_response(result, msgpack=msgpack)
     if result is None:
@@ -60,11 +60,11 @@ def _of_response(given: Response, *, msgpack: bool) -> Rendered:
     plain = rendered(given.body, msgpack=msgpack) if given.body is not None else Rendered(204)
     status = given.status
     if type(status) is not int or not 200 <= status <= 599:
-        raise ValueError(f"status={status!r} is no status of a response, from 200 to 599")
+        raise ValueError(f"status={status!r} is not a status of a response, from 200 to 599")
     if plain.body and status in (204, 304):
         raise ValueError(f"a response with status {status} has no body")
     kind, headers = plain.kind, []
-    told: Any = given.headers  # nothing has checked what stands in it
+    told: Any = given.headers  # its type is not checked yet
     if not isinstance(told, Mapping):
         raise ValueError(f"headers of type {type(told).__name__} are no mapping of names to texts")
     for name, value in told.items():
@@ -94,5 +94,5 @@ def event(item: Any) -> bytes:
 
 
 def failure_event(body: bytes) -> bytes:
-    """What tells the client of a stream that the function has failed; `body` is one line."""
+    """The server-sent event that tells a client that the function has failed; `body` is one line."""
     return b"event: error\ndata: %b\n\n" % body

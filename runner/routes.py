@@ -21,7 +21,7 @@ from runner.signature import Signature, Unbindable
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOWHERE = "$JETRUNNER.route"
-"""Stands where other bindings have a subject: nothing is published there, and no function's subject overlaps it."""
+"""A binding of a route has this in place of a subject: nothing is published there, and no function's subject overlaps it."""
 
 
 def route(
@@ -37,14 +37,15 @@ def route(
 ) -> Callable[[F], F]:
     """Call a function with every HTTP request to a path, and answer with what it returns.
 
-    `{token}` in the path names a segment, of a parameter. Keyword-only parameters are those of the query: with a default
-    where they may be missing, annotated as a list where they may be repeated. The body is the first other parameter. What
-    is returned is the response's body (200; None: 204). With `output` it is published there instead, and the response is
-    202 once the stream has it; tokens in `output` are those of the path. A generator without `output` sends each item at
-    once, as a server-sent event. `host` is a name as `example.com` or `*.example.com`; without one, all are meant.
-    `auth` names authentications of the settings, of which one has to hold: without, everybody may ask. `timeout` is in seconds; of a server-sent event it is the longest wait for the next one. `concurrency` is 64, and
-    min(32, cores + 4) for a `def` handler. The function runs in the gateway: `runner gateway`, `runner run --http` and
-    `runner dev`. BindingError when something is wrong, at import.
+    `{token}` in the path names a segment; a parameter of that name takes it. Keyword-only parameters take query parameters: one
+    with a default may be missing, one that is annotated as a list may be repeated. The first other parameter takes the body. The
+    returned value is the response's body, with status 200; for None there is no body, and the status is 204. With `output` the
+    value is published there instead, and the response is 202 once the stream has it; tokens in `output` are those of the path. A
+    generator without `output` sends each item at once, as a server-sent event. `host` is a name as `example.com` or
+    `*.example.com`; by default requests to every host are meant. `auth` names authentications of the settings, one of which has to
+    accept the client; without it everybody may ask. `timeout` is in seconds; between server-sent events it limits the wait for
+    the next one. `concurrency` is 64, or min(32, cores + 4) for a `def` handler. The function runs in the gateway: in
+    `runner gateway`, `runner run --http` and `runner dev`. BindingError when something is wrong, at import.
     """
     if callable(method) or not path:
         file, line = place_of(method, inspect.currentframe())

@@ -29,14 +29,14 @@ def cron(
     timeout: float = 30.0,
     overlap: Literal["skip", "allow"] = "skip",
 ) -> Callable[[F], F]:
-    """Call a function by a schedule: once for each firing, by one instance of all.
+    """Call a function by a schedule: once for each firing, in one of all instances.
 
     `expression` has five fields (minute, hour, day of month, month, day of week), or is `@hourly`, `@daily`, `@weekly`,
-    `@monthly`, `@yearly`, or `@every` with a duration of a second or more. `timezone` is an IANA name; an hour that the clock
-    skips does not fire, one that it repeats fires once. The function takes the context alone: `ctx.scheduled` is when the
-    firing was due. A firing that fails is tried again by `retry`, and is a dead letter in the end. With `overlap="skip"` a
-    firing that is due while an earlier one runs, or waits for its retry, is left out; with "allow" it runs beside it.
-    `timeout` is in seconds. nats-server keeps the schedule (2.14 or newer). BindingError when something is wrong, at import.
+    `@monthly`, `@yearly`, or `@every` with a duration of a second or more. `timezone` is an IANA name. Nothing fires in an hour that
+    the clock skips; in an hour that it repeats, an expression that names hours fires once. The function takes the context alone:
+    `ctx.scheduled` is when the firing was due. A failed firing is tried again by `retry`; if it is given up, it is a dead letter.
+    With `overlap="skip"` a firing that is due while an earlier one runs, or waits for its retry, is left out; with "allow" both
+    run. `timeout` is in seconds. nats-server keeps the schedule (2.14 or newer). BindingError when something is wrong, at import.
     """
     if callable(expression):
         file, line = place_of(expression, inspect.currentframe())

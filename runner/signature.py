@@ -3,7 +3,7 @@
 Rule 1: a parameter annotated `Context`, or `Context[State]`, takes the context; there is at most one.
 Rule 2: a parameter named like a token of the subject takes that token, converted to its annotation.
 Rule 3: the first other parameter takes the body; there is no second.
-Rule 4: of a handler with `@route`, keyword-only parameters that are none of these take query parameters.
+Rule 4: in a handler with `@route`, a keyword-only parameter that takes neither context nor token takes a query parameter.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Taken: TypeAlias = Literal["message", "batch", "parts", "http"]
 Kind: TypeAlias = Literal["async", "thread", "async_generator", "thread_generator"]
 
 EMPTY: Any = inspect.Parameter.empty
-"""Stands for a default that is not there."""
+"""Stands for a missing default."""
 
 _LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence)
 
@@ -37,7 +37,7 @@ class Parameter(Struct, frozen=True):
     annotation: Any
     """What the body is decoded to; `Any` (plain JSON) without an annotation."""
     default: Any = EMPTY
-    """Given for an empty body; `EMPTY` when there is none."""
+    """The value for an empty body; `EMPTY` if the parameter has no default."""
 
 
 class Query(Struct, frozen=True):
@@ -46,7 +46,7 @@ class Query(Struct, frozen=True):
     name: str
     annotation: Any
     default: Any = EMPTY
-    """Given where the query has none; `EMPTY` when there is none."""
+    """The value if the query does not have the parameter; `EMPTY` if it has no default."""
 
 
 class Signature(Struct, frozen=True):
@@ -58,11 +58,11 @@ class Signature(Struct, frozen=True):
     context: str | None = None
     """Name of the parameter that takes the context."""
     order: tuple[str, ...] = ()
-    """Names of all of them, as the handler takes them."""
+    """Names of all parameters, in the handler's order."""
     keywords: int = 0
-    """How many of the last of these are keyword-only."""
+    """How many parameters at the end of `order` are keyword-only."""
     parts: bool = False
-    """Whether the body is a list of the parts of a split event; its annotation is that of an element."""
+    """Whether the body is a list of the parts of a split event; `body.annotation` is that of one part then."""
     query: tuple[Query, ...] = ()
     """Parameters that take query parameters."""
 
@@ -76,7 +76,7 @@ class Unbindable(ValueError):  # noqa: N818  # a finding, which becomes a Bindin
 
 
 def kind(handler: Callable[..., Any]) -> Kind:
-    """How a handler runs: a plain wrapper around an async function is async too."""
+    """How a handler runs. A plain wrapper around an async function is async, too."""
     for function in (handler, inspect.unwrap(handler)):
         if inspect.iscoroutinefunction(function):
             return "async"
@@ -97,8 +97,8 @@ def read(
 ) -> Signature:
     """Sort a handler's parameters; `context` is the class that marks the context, `namespace` holds local names.
 
-    Of a handler that takes batches, body and tokens are lists: their elements' annotations are kept. Of one that takes the parts of a
-    split event, the body is a list. Of one that takes HTTP requests, keyword-only parameters take query parameters.
+    In a handler of batches, body and tokens are annotated as lists, and the annotations of their elements are kept. In a handler of
+    parts that holds for the body alone. In a handler of HTTP requests, keyword-only parameters take query parameters.
 
     NameError when an annotation names something that is not defined (yet), `Unbindable` when a rule is broken.
     """
@@ -139,7 +139,7 @@ def read(
         else:
             source = "path" if routed else "subject"
             raise Unbindable(
-                f"parameter {name!r} is no token of the {source}, and {body.name!r} takes the body already",
+                f"parameter {name!r} is not a token of the {source}, and {body.name!r} takes the body already",
                 hint="query parameters are keyword-only: put them behind a *"
                 if routed
                 else _advice(name, (*tokens, body.name)),
@@ -148,7 +148,7 @@ def read(
 
 
 def _element(name: str, annotation: Any) -> Any:
-    """What a list of one for each message holds."""
+    """The annotation of the elements of a list that has one for each message, or for each part."""
     core = bare(annotation)
     if core in (Any, list):
         return Any

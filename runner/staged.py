@@ -18,7 +18,7 @@ from runner.core.subject import is_reserved, problem, unfilled
 
 _MSGPACK = "application/msgpack"
 LATEST = datetime(2262, 4, 11, tzinfo=UTC)
-"""The server counts nanoseconds in 64 bits; a time after that would come out at once (tried on 2.15)."""
+"""The server counts nanoseconds in 64 bits: it would deliver a message for a later time at once (tried on 2.15)."""
 
 
 class Staged(Struct, frozen=True, gc=False):
@@ -28,7 +28,7 @@ class Staged(Struct, frozen=True, gc=False):
     body: bytes
     headers: dict[str, str] = {}
     at: datetime | None = None
-    """When it is to be delivered, with a timezone; None: at once."""
+    """When the message is to be delivered, with a timezone; None: at once."""
 
 
 def stage(subject: str, body: Any, headers: Mapping[str, str] | None, at: datetime | None) -> Staged:
@@ -49,16 +49,16 @@ def stage(subject: str, body: Any, headers: Mapping[str, str] | None, at: dateti
 
 @lru_cache(maxsize=4_096)
 def _refused(subject: str) -> str:
-    """Why nothing is published there; many messages go to the same subject."""
+    """Why a subject cannot be published to; empty if it can. Kept, since many messages go to the same subject."""
     if why := problem(subject):
         return f": {why}"
     return " has a token that was not filled in: an f-string?" if unfilled(subject) else ""
 
 
 def due(delay: float | None, at: datetime | None, now: Callable[[], float] = time.time) -> datetime | None:
-    """When a message is to be delivered: in `delay` seconds, or at a time with a timezone; None: at once.
+    """When a message is to be delivered: in `delay` seconds, or at the time `at`, which has a timezone. None: at once.
 
-    `now` tells the Unix time by the clock that it is delivered by.
+    `now` tells the Unix time by the clock that decides on the delivery.
     """
     _require_types(delay, at)
     if delay is None:
@@ -81,7 +81,7 @@ def due(delay: float | None, at: datetime | None, now: Callable[[], float] = tim
 
 
 def _require_types(delay: object, at: object) -> None:
-    """Type checkers know, and most code that publishes has none."""
+    """Refuse values of other types: no type checker looks at most code that publishes."""
     if at is not None and not isinstance(at, datetime):
         raise TypeError(f"at= is a datetime with a timezone, not {at!r}")
     if delay is not None and (isinstance(delay, bool) or not isinstance(delay, Real)):
@@ -89,7 +89,7 @@ def _require_types(delay: object, at: object) -> None:
 
 
 class _Done:
-    """Awaitable, and over at once: so that a forgotten `await` loses no message."""
+    """An awaitable that is done at once. The message is staged before, so a forgotten `await` loses no message."""
 
     def __await__(self) -> Generator[Any, Any, None]:
         return

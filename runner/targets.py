@@ -22,22 +22,22 @@ _SEVERAL = {list: list, tuple: tuple, Sequence: list, set: set, frozenset: froze
 
 
 class Unprocessable(DecodeError):  # noqa: N818  # named by what is wrong
-    """A token or a query parameter that is no such value; the text names it."""
+    """A token or a query parameter is missing, or cannot be converted; the text names it."""
 
     code = 422
 
 
 class Target(Struct, frozen=True):
-    """What of a request's target a handler takes."""
+    """The parts of a request's target that a handler may take."""
 
     params: Mapping[str, str]
     """Tokens of the path, percent-decoded."""
     query: bytes
-    """As it came."""
+    """The query as it came, percent-encoded."""
 
 
 def target_of(route: HttpEndpoint, text: str) -> Target | None:
-    """The target in `METHOD /path?query`, or without the method; None where the route does not take it."""
+    """The target in a text as `METHOD /path?query`, or without the method; None if the route does not match."""
     method, _, target = text.rpartition(" ")
     if method and method != route.method:
         return None
@@ -49,7 +49,7 @@ def target_of(route: HttpEndpoint, text: str) -> Target | None:
 
 
 def filling(signature: Signature) -> Callable[[list[Any], Target], None]:
-    """Compile what puts tokens and query parameters to their places among the arguments; it raises `Unprocessable`.
+    """Compile a function that puts tokens and query parameters in their places among the arguments; it raises `Unprocessable`.
 
     TypeError when no text can be converted to an annotation.
     """
@@ -101,7 +101,7 @@ def _fields(query: bytes) -> dict[str, list[str]]:
 
 
 def _converter(annotation: Any) -> tuple[Callable[[Any], Any] | None, Callable[[str], Any]]:
-    """What makes a collection of several values, None for one value; and what converts each."""
+    """The type that collects several values (None if the parameter takes one value), and the function that converts each."""
     core = bare(annotation)
     kind = get_origin(core) or core
     if kind not in _SEVERAL:

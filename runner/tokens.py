@@ -31,7 +31,7 @@ _CONVERTIBLE = (
 
 
 def converter(annotation: Any) -> Callable[[str], Any]:
-    """Compile the conversion of a token: it raises ValueError for text that is no such value.
+    """Compile the conversion of a token; it raises ValueError for a text that cannot be converted.
 
     TypeError when no token can be converted to the annotation.
     """
@@ -69,7 +69,7 @@ def _inner(shape: inspect.Type) -> inspect.Type:
 
 
 def as_it_is(token: str) -> str:
-    """No conversion."""
+    """The token, not converted."""
     return token
 
 

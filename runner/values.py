@@ -1,4 +1,4 @@
-"""Values of settings, read from text or TOML. ValueError says what a value should be, and never repeats it."""
+"""Reads the values of settings from text or TOML. A ValueError says what a value should be, and never repeats the value."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NO = ("0", "false", "no", "off")
 
 
 class Misfit(ValueError):  # noqa: N818  a value, told in a sentence
-    """A value that is none, and how it should be written."""
+    """A value that does not fit, and a hint how it should be written."""
 
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
@@ -72,7 +72,7 @@ def url(value: Any, folder: Path) -> str:
 
 
 def path(value: Any, folder: Path) -> str:
-    """A path, made absolute: `~` is the home folder, a relative one starts from where the setting stands."""
+    """A path, made absolute: `~` is the home folder, and a relative path starts from `folder`."""
     if not isinstance(value, Path):
         value = text(value, folder)
     return str(folder / Path(value).expanduser())
@@ -162,7 +162,7 @@ def weight(value: Any, folder: Path) -> float:
 
 
 def objective(value: Any, folder: Path) -> Objective:
-    """What is wanted of the project's functions; a text has it as `availability=0.999,latency=1s`."""
+    """The objective of the project's functions: a table, or a text as `availability=0.999,latency=1s`."""
     if isinstance(value, str):
         value = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
     if not isinstance(value, dict) or not {*value} <= {"availability", "latency"}:
@@ -178,7 +178,7 @@ def objective(value: Any, folder: Path) -> Objective:
 
 
 def beginnings(value: Any, folder: Path) -> tuple[str, ...]:
-    """What subjects begin with: an array of texts as `acme.inbox.`, or a text with commas; each ends with a dot."""
+    """Beginnings of subjects: an array of texts as `acme.inbox.`, or a text with commas; each ends with a dot."""
     given = [each.strip() for each in value.split(",")] if isinstance(value, str) else value
     if not isinstance(given, (list, tuple)) or not all(isinstance(each, str) for each in given):
         raise Misfit("an array of texts is expected", 'for example ["acme.inbox."]')
@@ -207,7 +207,7 @@ def trace_url(value: Any, folder: Path) -> str:
 
 
 def page(value: Any, folder: Path) -> str:
-    """The URL of something that answers over HTTP."""
+    """A URL with http or https."""
     if urlsplit(text(value, folder)).scheme in ("http", "https"):
         return str(value)
     raise ValueError("a URL is expected, as http://localhost:16686")
@@ -228,7 +228,7 @@ def paths_into(value: Any, folder: Path) -> tuple[str, ...]:
 
 
 def policies(value: Any, folder: Path) -> dict[str, Policy]:
-    """How instances are chosen, by pattern of subjects; a text has them as `orders.*=round_robin,flights.>=random`."""
+    """How instances are chosen, by pattern of subjects: a table, or a text as `orders.*=round_robin,flights.>=random`."""
     if isinstance(value, str):
         value = dict(part.strip().rpartition("=")[::2] for part in value.split(",") if part.strip())
     if not isinstance(value, dict):
@@ -240,7 +240,7 @@ def policies(value: Any, folder: Path) -> dict[str, Policy]:
         try:
             found[Template.parse(subject).wildcard] = policy
         except ValueError as error:
-            raise Misfit(f"{subject!r} is no subject: {error}", BALANCE) from None
+            raise Misfit(f"{subject!r} is not a subject: {error}", BALANCE) from None
     return found
 
 
@@ -255,7 +255,7 @@ def routes(value: Any, folder: Path) -> tuple[Route, ...]:
 
 
 def auth(value: Any, folder: Path) -> dict[str, AuthSettings]:
-    """Authentications by name: a table of tables. Files in them start from where the setting stands."""
+    """Authentications by name: a table of tables. Relative paths in them start from `folder`."""
     if not isinstance(value, dict):
         raise Misfit("tables are expected, [tool.jetrunner.auth.<name>]", 'for example kind = "api_key"')
     try:
@@ -265,7 +265,7 @@ def auth(value: Any, folder: Path) -> dict[str, AuthSettings]:
 
 
 def cors(value: Any, folder: Path) -> Cors:
-    """Whose pages may ask: a table."""
+    """The origins whose pages may ask: a table."""
     try:
         return manifest.convert(value, Cors)
     except ValueError as error:

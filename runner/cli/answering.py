@@ -12,9 +12,10 @@ def answering(
     measured: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
     recent: Collection[str],
 ) -> list[dict[str, Any]]:
-    """Each of them as a whole, with the keys of every function, those that were `recent` and no instance runs now included.
+    """One entry for each function that answers requests, with the keys that the entry of any other function has, too.
 
-    `measured` makes one of several instances' numbers.
+    `recent` names functions that worked in the last hour; each has an entry, even if no instance runs it now. `measured` joins the
+    numbers of several instances.
     """
     names = sorted({*recent, *(name for each in snapshots for name in each.get("answering", {}))})
     return [
@@ -58,7 +59,7 @@ def _function(
 def _measured(
     parts: Sequence[dict[str, Any]], measured: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
 ) -> dict[str, Any]:
-    """What an asker has done wrong does not count against the service."""
+    """The numbers of several instances together; errors that are the asker's fault do not lower the availability."""
     handled, faulty = (sum(part[key] for part in parts) for key in ("handled", "faulty"))
     found = measured([{**part, "retried": 0} for part in parts])
     return {**found, "availability": round(1 - faulty / handled, 6) if handled else None}

@@ -1,4 +1,4 @@
-"""`runner apply`: make the real streams what the declared ones say."""
+"""`runner apply`: makes the streams on the server what their files declare."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import structs
 
 from runner.cli import failure
 from runner.cli.options import connected, output_option
-from runner.cli.plan import Declared, read_project, refuse, show
+from runner.cli.plan import DeclaredProject, read_project, refuse, show
 from runner.cli.session import session
 from runner.core.streams.plan import ConsumerPlan, Plan
 from runner.streams.plan import apply_streams, plan_project
@@ -19,10 +19,10 @@ from runner.streams.schedules import apply_schedules
 @connected
 @output_option
 def apply_command(output: str) -> None:
-    """Create and update the declared streams and the schedules of the functions, and tell what was done.
+    """Create and update the declared streams and the schedules of the functions, and print what was done.
 
-    Changes that could lose something are refused, and then nothing at all is applied. Nothing is ever deleted, but for
-    schedules whose function is gone.
+    If one change could lose messages, it is refused, and no change is applied. Nothing is ever deleted, except schedules whose
+    function is gone.
     """
     declared = read_project()
     done, consumers = anyio.run(_apply, declared)
@@ -32,7 +32,7 @@ def apply_command(output: str) -> None:
             failure.warn(consumer.warning)
 
 
-async def _apply(declared: Declared) -> tuple[Plan, tuple[ConsumerPlan, ...]]:
+async def _apply(declared: DeclaredProject) -> tuple[Plan, tuple[ConsumerPlan, ...]]:
     async with session(declared.settings) as connection:
         plan, errors = await plan_project(
             connection, declared.streams, declared.functions, declared.settings.name

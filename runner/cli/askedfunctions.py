@@ -11,7 +11,7 @@ HEADS = ["ASKED", "INSTANCE", ">ASKERS", "STATE", ">OUTSTANDING", ">WEIGHT", ">L
 
 
 def asked(snapshots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each function that is asked, its instances, and of each how its askers know it."""
+    """The asked functions and their instances, each instance with what every asker knows of it."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for snapshot in snapshots:
         for each in snapshot.get("asked", []):
@@ -42,7 +42,7 @@ def asked(snapshots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def rows(found: Sequence[dict[str, Any]], project: str) -> Iterator[list[str]]:
-    """One of each instance: all that ask it together."""
+    """A table row for each instance of an asked function, with the figures of all its askers together."""
     for each in found:
         name = each["function"] if each["project"] == project else f"{each['project']}.{each['function']}"
         for instance in each["instances"]:
@@ -61,7 +61,7 @@ def rows(found: Sequence[dict[str, Any]], project: str) -> Iterator[list[str]]:
 
 
 def _state(askers: Sequence[dict[str, Any]]) -> str:
-    """`healthy`, or what it is otherwise, why, and of how many askers."""
+    """`healthy`, or each other state that askers see, with its reason and the number of those askers."""
     counts = Counter((asker["state"], asker["reason"]) for asker in askers if asker["state"] != "healthy")
     told = [
         f"{state}{f' ({reason})' if reason else ''}{f' by {count} of {len(askers)}' if len(askers) > 1 else ''}"

@@ -1,4 +1,4 @@
-"""What waits on the server for each function: in its durables, and in what was sent back to it."""
+"""Counts the messages that wait on the server for each function: in its durables, and among those sent back to it."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from runner.jetstream.reshard import GenerationStore
 from runner.runtime.snapshots import collect
 
 
-class Backlog(Struct, frozen=True):
-    """What the instances and the server have said at one time."""
+class FunctionBacklogs(Struct, frozen=True):
+    """What the instances and the server have said of all functions at one time."""
 
     snapshots: list[dict[str, Any]]
     durables: dict[str, dict[str, Any]]
-    """By function."""
+    """What the server says of each function's durables, by function."""
     untold: list[str]
-    """What the server cannot tell of."""
+    """The streams and durables that the server could not tell of."""
 
     def retrying(self, function: str) -> int:
-        """How many messages wait for their next attempt: what was delivered, and no instance has in its hands.
+        """How many messages wait for their next attempt: delivered ones that no instance holds, and those that instances keep for it.
 
-        Nobody knows where none answers that has the function: then all that was delivered counts as in flight.
+        If no instance with the function answers, the number is not known, and all delivered messages count as in flight.
         """
         parts = [each["functions"][function] for each in self.snapshots if function in each["functions"]]
         if not parts:
@@ -45,7 +45,7 @@ class Backlog(Struct, frozen=True):
 
     @property
     def moves(self) -> bool:
-        """Whether messages have come and gone between the two answers, so that they may count one as waiting."""
+        """Whether messages may have come and gone between the answers of instances and server, so that one counts as waiting wrongly."""
         return any(
             part["rate"] and self.retrying(name)
             for each in self.snapshots
@@ -53,26 +53,26 @@ class Backlog(Struct, frozen=True):
         )
 
 
-async def ask(connection: Connection, project: str) -> Backlog:
+async def ask(connection: Connection, project: str) -> FunctionBacklogs:
     """Ask the instances, then the server."""
     snapshots = await collect(connection, project)
     untold: list[str] = []
-    return Backlog(snapshots, await durables(connection, project, snapshots, untold), untold)
+    return FunctionBacklogs(snapshots, await durables(connection, project, snapshots, untold), untold)
 
 
 def in_flight(durable: Mapping[str, Any]) -> int:
-    """What was delivered to a function and is not settled, by the server's count."""
+    """How many messages were delivered to a function and are not settled, by the server's count."""
     return int(durable.get("in_flight", 0)) + int(durable.get("again", {}).get("in_flight", 0))
 
 
-class Waiting(Struct, frozen=True):
+class DurableBacklog(Struct, frozen=True):
     """What the server says of one durable of a function."""
 
     stream: str
     durable: str
-    """Of a shard: the name that all the function's shards have in common."""
+    """The durable's name; for a shard the beginning that the names of all the function's shards share."""
     generation: int
-    """Of a shard; -1 for a durable that is no shard's."""
+    """The shard's generation; -1 for a durable that is not a shard's."""
     pending: int
     in_flight: int
 
@@ -85,11 +85,14 @@ class Waiting(Struct, frozen=True):
 async def durables(
     connection: Connection, project: str, snapshots: Sequence[dict[str, Any]], untold: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """What the server says of each function's durables, and of what was sent back; `untold` gets what it cannot tell of."""
+    """What the server says of each function's durables, and of the messages sent back to it, by function.
+
+    The names of streams and durables that the server cannot tell of are added to `untold`.
+    """
     told = {function: each for snapshot in snapshots for function, each in snapshot["functions"].items()}
     named = {(each["stream"], each["durable"]): function for function, each in told.items()}
     again: dict[str, dict[str, int]] = {}
-    found: dict[str, list[Waiting]] = {}
+    found: dict[str, list[DurableBacklog]] = {}
     listing = await listed(connection, "STREAM.LIST", "streams")
     untold.extend(listing.lacking)
     for stream in listing.told:
@@ -107,7 +110,9 @@ async def durables(
                 continue
             generation = -1 if (stream, durable) in named else generation_of(durable)
             found.setdefault(function, []).append(
-                Waiting(stream, durable if (stream, durable) in named else whole, generation, **waiting)
+                DurableBacklog(
+                    stream, durable if (stream, durable) in named else whole, generation, **waiting
+                )
             )
     for function, parts in found.items():
         if any(each.is_shard for each in parts):
@@ -123,9 +128,9 @@ async def _unopened(
     project: str,
     function: str,
     streams: Mapping[str, dict[str, Any]],
-    parts: Sequence[Waiting],
-) -> list[Waiting]:
-    """What waits in generations of shards that have no durables yet: an older one is not drained."""
+    parts: Sequence[DurableBacklog],
+) -> list[DurableBacklog]:
+    """The messages in generations of shards that have no durables yet, because an older generation is not drained."""
     try:
         current, _ = await GenerationStore(connection, project).read(function)
     except ServerError as error:
@@ -137,7 +142,7 @@ async def _unopened(
     newest = (sharding.read(stream["config"]) or Sharding()).generation
     standing = {each.generation for each in parts}
     return [
-        Waiting(
+        DurableBacklog(
             current.stream,
             identity.durable(project, function),
             generation,
@@ -149,15 +154,15 @@ async def _unopened(
     ]
 
 
-def _current(parts: Sequence[Waiting], told: dict[str, Any] | None) -> Sequence[Waiting]:
-    """Without what is left of another stream, or of a time when the function kept order, or did not."""
+def _current(parts: Sequence[DurableBacklog], told: dict[str, Any] | None) -> Sequence[DurableBacklog]:
+    """The durables in use, without those left from another stream, or from before the function began or ceased to keep order."""
     if told is not None and "ordered" in told:
         return [each for each in parts if (each.stream, each.is_shard) == (told["stream"], told["ordered"])]
     return [each for each in parts if each.is_shard] or parts
 
 
-def _summed(parts: Sequence[Waiting]) -> dict[str, Any]:
-    """A function's durables as one: an ordered function has one for each shard."""
+def _summed(parts: Sequence[DurableBacklog]) -> dict[str, Any]:
+    """The sums over all durables of a function; an ordered function has one for each shard."""
     if not parts:
         return {}
     return {

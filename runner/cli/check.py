@@ -1,4 +1,4 @@
-"""`runner check`: import and validate everything."""
+"""`runner check`: imports and validates everything that a project declares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from runner.bindings import Binding
 from runner.cli import circles, code, edgecheck, explain, failure, handovers, loop, options, printed, returns
 from runner.cli.function.invoke import named
-from runner.cli.options import Place
+from runner.cli.options import Workplace
 from runner.cli.session import session
 from runner.cli.table import counted
 from runner.core.streams.capture import StreamSubjects, capture
@@ -30,7 +30,7 @@ from runner.streams.schedules import plan_schedules
 T = TypeVar("T")
 
 TWO_YEARS = 2 * 366
-"""Days: each change of a zone's clock comes at least once in them."""
+"""In days; every change of a time zone's clock happens at least once in two years."""
 
 
 @click.command("check", epilog="Example: runner check --nats-url nats://nats.internal:4222")
@@ -38,10 +38,10 @@ TWO_YEARS = 2 * 366
 @options.output_option
 @options.connected
 def check_command(name: str | None, output: str) -> int:
-    """Import the functions and read streams and settings; tell everything that is wrong.
+    """Import the functions, read streams and settings, and print everything that is wrong.
 
-    Without a server, a subject must be captured by a declared stream. With --nats-url or --nats-context, the streams
-    that are there count too, and what cannot be applied is told. Exit 2 when something is wrong.
+    Without a server, a subject must be captured by a declared stream. With --nats-url or --nats-context, streams on the server
+    count, too, and changes that cannot be applied are reported. Exit 2 when something is wrong.
     """
     place = options.project()
     check = Check(place)
@@ -78,9 +78,9 @@ def _explain(check: Check, name: str, output: str) -> None:
 
 
 class Check:
-    """What a project says, and what is wrong with it."""
+    """What a project declares, and the problems and warnings that were found."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Workplace) -> None:
         self.place = place
         self.problems: list[JetrunnerError] = []
         self.warnings: list[str] = []
@@ -90,12 +90,12 @@ class Check:
         self.hooks: Sequence[Hook] = project.hooks if project is not None else ()
         self._sound = not self.problems
         self.known: Sequence[StreamSubjects] = ()
-        """What the streams capture that it was compared with."""
+        """The subjects of the streams with which the functions were compared."""
 
     def offline(self) -> None:
         """Compare functions with the declared streams alone."""
         if not self._sound:
-            return  # what follows from a missing file or module would only hide it
+            return  # errors that follow from a missing file or module would only hide that one
         declared = {stream.name for stream in self.streams}
         here = [binding for binding in self.functions if binding.stream is None or binding.stream in declared]
         for binding in self.functions:
@@ -123,7 +123,7 @@ class Check:
             self._compare(self.functions, known)
 
     async def _schedules(self, connection: Connection) -> list[str]:
-        """Those that differ on the server."""
+        """The schedules that differ between the code and the server."""
         try:
             plans = await plan_schedules(connection, self.place.settings.name, self.functions)
         except Outdated as error:
@@ -149,7 +149,7 @@ class Check:
         )
         self.warnings.extend(
             f"{each.function} joins the parts that come on {each.subject.text}, and no function of this project splits a message to there: "
-            "what is no part is a dead letter"
+            "what is not a part is a dead letter"
             for each in unfed(functions)
         )
         self.warnings.extend(handovers.warnings(functions))
@@ -179,7 +179,7 @@ class Check:
             return otherwise
 
     def document(self) -> dict[str, Any]:
-        """For `--output json`."""
+        """The result as data, for `--output json`."""
         return {
             "ok": not self.problems,
             "project": self.place.settings.name,
@@ -201,9 +201,7 @@ def _unsharded(binding: Binding, known: Sequence[StreamSubjects]) -> str:
         return ""
     if not any(each.name == source and each.sharding is None for each in known):
         return ""
-    return (
-        f"{binding.function} keeps order, and {source} has no [shards]: one instance at a time works for it"
-    )
+    return f"{binding.function} keeps order, and {source} has no [shards]: one instance at a time handles it"
 
 
 def _left_out(binding: Binding) -> str:
@@ -220,7 +218,7 @@ def _left_out(binding: Binding) -> str:
 
 
 def _forgetful(binding: Binding, known: Sequence[StreamSubjects], declared: Sequence[DeclaredStream]) -> str:
-    """A warning when a function may still retry after its output's stream has forgotten the first try."""
+    """A warning when a function may still retry after the stream of its outputs has forgotten the first attempt's message ids."""
     if binding.output is None:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Functions that feed each other in a circle."""
+"""Finds functions that feed each other in a circle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.core.subject import overlaps
 
 
 def warnings(functions: Sequence[Binding]) -> Iterator[str]:
-    """A sentence on each circle of two or more functions; what comes back to its own function is told elsewhere."""
+    """A warning for each circle of two or more functions; `returns` warns of a function that reads its own output."""
     after = {each.label: [other.label for other in functions if _feeds(each, other)] for each in functions}
     told: set[str] = set()
     for name in after:
@@ -29,7 +29,7 @@ def _feeds(one: Binding, other: Binding) -> bool:
 
 
 def _shortest(start: str, after: dict[str, list[str]]) -> list[str]:
-    """The functions of the shortest way from one back to itself; empty where there is none."""
+    """The functions of the shortest circle that begins and ends with `start`; empty if there is none."""
     paths, seen = [[start]], {start}
     for path in paths:
         for name in after[path[-1]]:

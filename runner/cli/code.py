@@ -1,4 +1,4 @@
-"""The user's code in a command that prints data: what it prints itself goes to stderr."""
+"""Imports the user's code in commands that print data; what that code prints goes to stderr."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def load(root: Path, name: str | None = None) -> Project:
 
 @contextmanager
 def prints_aside() -> Iterator[None]:
-    """For the time of the block stdout is stderr: for `print`, for what writes to descriptor 1, and for programs that are started."""
+    """Send stdout to stderr for the time of the block: for `print`, for writes to descriptor 1, and for programs that are started."""
     _flush()
     try:
         kept = os.dup(1)
         os.dup2(2, 1)
-    except OSError:  # one of them is closed
+    except OSError:  # descriptor 1 or 2 is closed
         kept = -1
     try:
         with redirect_stdout(sys.stderr):

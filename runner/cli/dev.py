@@ -1,4 +1,4 @@
-"""`runner dev`: a server of its own, streams applied, reload on change, a line an invocation."""
+"""`runner dev`: starts a server for the project, applies its streams, reloads on a change, and prints a line for each invocation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msgspec import structs
 from runner import devserver
 from runner.cli import failure, loop, options, stopsignals
 from runner.cli.invocation import KEPT
-from runner.cli.options import Place
+from runner.cli.options import Workplace
 from runner.cli.tracing import tell_collector
 from runner.config import redact
 from runner.core import shown
@@ -29,7 +29,7 @@ from runner.runtime.stop import Stop
 from runner.streams.plan import apply_streams, load_streams
 
 DRAIN_SECONDS = 5.0
-"""Time that handlers get to finish before a reload."""
+"""Most seconds that running handlers get to finish before a reload."""
 
 
 @click.command("dev", epilog="Example: runner dev")
@@ -39,13 +39,14 @@ DRAIN_SECONDS = 5.0
 def dev_command(output: str, reset: bool) -> None:
     """Run the project here, and again whenever its code, a file in functions/ or streams/, or pyproject.toml changes.
 
-    Its code is every module of its own that functions may import: in this folder, and in others that are not installed
-    packages. Watching needs watchfiles, which comes with the extra `dev`; without it nothing reloads.
+    Its code is every module that functions may import from this folder, or from others that are not installed packages. Watching
+    needs watchfiles, which comes with the extra `dev`; without it nothing reloads.
 
-    Unless a NATS address is set, a nats-server of the project's own is started; its port stays the same, and what it stores stays in .jetrunner/.
-    Streams are applied; a change that could lose something is told, and that stream stays as it is. Every invocation is a line: ✓ acknowledged, ↻ retried, ✗ a dead letter, with a link to its
-    trace. A mistake in a file is shown, and the last good version goes on. A lifespan begins once the version before has
-    ended, so when it fails nothing runs until the next change.
+    Unless a NATS address is set, a nats-server of the project's own is started; its port stays the same, and what it stores stays
+    in .jetrunner/. Streams are applied; a change that could lose messages is reported and left out. Every invocation prints a line:
+    ✓ acknowledged, ↻ retried, ✗ a dead letter, with a link to its trace. If a file has a mistake, it is shown, and the last good
+    version goes on running. The lifespan of a new version begins once that of the previous one has ended; if it fails, nothing runs
+    until the next change.
     """
     place = options.project(dev_server=False)
     if reset and place.nats_is_set:
@@ -56,8 +57,8 @@ def dev_command(output: str, reset: bool) -> None:
     loop.run(lambda: dev(place, output, reset=reset), fast=False)
 
 
-async def dev(place: Place, output: str, *, reset: bool = False) -> None:
-    """Run until Ctrl-C or SIGTERM; with `reset` what the server of its own had stored is deleted first."""
+async def dev(place: Workplace, output: str, *, reset: bool = False) -> None:
+    """Run until Ctrl-C or SIGTERM; `reset`: first delete what the project's own server has stored."""
     watch = Watch(place.root, _tell) if is_possible() else None
     if watch is None:
         _tell("watchfiles is missing: a change needs a new start (install jetrunner with its extra `dev`)")
@@ -76,9 +77,12 @@ async def dev(place: Place, output: str, *, reset: bool = False) -> None:
 
 
 async def _run(
-    here: Place, watch: Watch | None, output: str, *, alone: bool, traced: Mapping[str, str]
+    here: Workplace, watch: Watch | None, output: str, *, alone: bool, traced: Mapping[str, str]
 ) -> None:
-    """Run the project until it is told to stop; `alone`: on a server of its own. `traced` says where its spans go."""
+    """Run the project until it is told to stop.
+
+    `alone`: it has a NATS server of its own. `traced` has the environment variables that say where its spans go.
+    """
     drain = min(here.settings.drain_timeout, DRAIN_SECONDS)
     arguments = [
         "run",
@@ -137,8 +141,8 @@ async def _run(
 
 
 @asynccontextmanager
-async def _nats(place: Place, *, reset: bool) -> AsyncIterator[Place]:
-    """The place with a server that runs: the one that is set, or an embedded one."""
+async def _nats(place: Workplace, *, reset: bool) -> AsyncIterator[Workplace]:
+    """The workplace with a NATS server that runs: the one that is set, or the project's own, which is started here."""
     if place.nats_is_set:
         yield place
         return
@@ -156,13 +160,16 @@ async def _nats(place: Place, *, reset: bool) -> AsyncIterator[Place]:
         tasks.cancel_scope.cancel()
 
 
-def _http(place: Place) -> socket.socket | None:
-    """The socket of functions with `@route`, on a port that stays the project's; held here, so that no reload loses a connection."""
+def _http(place: Workplace) -> socket.socket | None:
+    """The socket for functions with `@route`, on a port that stays the same; held by this process, so that no reload loses a connection.
+
+    None without the extra `http`.
+    """
     if not http.is_possible():
         return None
     from runner.gateway import sockets  # noqa: PLC0415  with an extra
 
-    folder = place.root / devserver.FOLDER  # where there is none, the port is derived again each time
+    folder = place.root / devserver.FOLDER  # without this folder, the port is derived again each time
     return sockets.bound(place.settings.http or f"127.0.0.1:{devport.choose(folder, devport.HTTP_FILE)}")
 
 
@@ -170,8 +177,8 @@ def _refused(stream: StreamPlan, change: Change) -> str:
     return f"stream {stream.name} stays as it is ({stream.file}): {change.field}: {change.why}"
 
 
-def _advice(place: Place) -> str:
-    """How to send a first message; other commands find the server by themselves unless it was given to this one."""
+def _advice(place: Workplace) -> str:
+    """How to publish a first message; --nats-url is needed only if it was given here, else other commands find the server."""
     given = place.nats_is_set and place.given.get("nats_url")
     return f"publish: runner publish {f'--nats-url {redact(given)} ' if given else ''}SUBJECT BODY"
 

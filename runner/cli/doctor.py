@@ -1,4 +1,4 @@
-"""`runner doctor`: what will hurt, what that means, and its remedy."""
+"""`runner doctor`: prints what will hurt the project's functions, what that means, and the remedy."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from runner.streams.plan import real_streams, subjects_of_streams
 @options.output_option
 @options.connected
 def doctor_command(output: str) -> int:
-    """Look at the server, and tell what will hurt this project's functions, or may, with the remedy of each.
+    """Look at the server, and print what will or may hurt this project's functions, with a remedy for each.
 
-    Looked at are the server's release and the account's limits, its clock beside the one here, each right that `runner permissions`
-    prints for `run`, the settings of the streams that functions read and write and of their durables (what is lost before its last
-    attempt, stored twice, or out of order), and what functions that are gone have left. Nothing is changed: a right is tried by a
-    request that the server refuses. What handlers publish besides is not tried, nor is a right to subscribe.
+    It checks the server's release, the account's limits and the clocks, each permission that `runner permissions` prints for `run`,
+    and what removed functions have left. In the settings of streams and durables it looks for messages that are lost before their
+    last attempt, stored twice, or out of order. Nothing is changed: a permission is tested by a request that the server refuses for
+    another reason. What handlers publish to other subjects is not tested, nor are permissions to subscribe.
 
-    Exits with 1 where something will hurt.
+    Exits with 1 if something will hurt.
     """
     place = options.project()
     project = code.load(place.root, place.settings.name or None)
@@ -50,7 +50,7 @@ def doctor_command(output: str) -> int:
 
 
 def show(found: Sequence[Finding]) -> None:
-    """Print each, with what it means and its remedy; a count to stderr."""
+    """Print each finding with its meaning and its remedy, and their number to stderr."""
     for each in found:
         colour = "red" if each.severity == "hurts" else "yellow"
         click.echo(

@@ -1,4 +1,4 @@
-"""What is wrong with what a project declares for its HTTP edge, found without a server."""
+"""Checks what a project declares for its HTTP edge, without a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from runner.bindings import Binding
 from runner.config import Settings, require_served
-from runner.core.http.backend import Publish, Request
+from runner.core.http.backend import Publish, RequestBackend
 from runner.core.http.route import Options
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.subject import covers
@@ -20,14 +20,14 @@ from runner.gateway.declarations import Declarations
 FILES = ("keys_file", "jwks_file", "secret_file")
 
 
-class Found(Struct, frozen=True):
-    """What there is to tell."""
+class EdgeFindings(Struct, frozen=True):
+    """The problems and warnings of an HTTP edge."""
 
     problems: tuple[JetrunnerError, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def check(settings: Settings, functions: Sequence[Binding], known: Sequence[StreamSubjects]) -> Found:
+def check(settings: Settings, functions: Sequence[Binding], known: Sequence[StreamSubjects]) -> EdgeFindings:
     """Read the files of routes, and compare declared routes with streams and functions."""
     try:
         warnings = Declarations(settings, functions).remarks()
@@ -35,15 +35,15 @@ def check(settings: Settings, functions: Sequence[Binding], known: Sequence[Stre
             if each.route is not None:
                 require_served(settings, f"function {each.function}", Options(auth=each.route.auth))
     except JetrunnerError as error:
-        return Found(error.parts or (error,))
-    return Found(
+        return EdgeFindings(error.parts or (error,))
+    return EdgeFindings(
         tuple(_uncaptured(settings, known)),
         (*warnings, *_unanswered(settings, functions), *_without_secret(settings)),
     )
 
 
 def _without_secret(settings: Settings) -> Iterator[str]:
-    """The gateway does not start without these; where it is checked, they may be missing rightly."""
+    """Warnings of secrets that are missing here: the gateway does not start without them, but may run on another machine."""
     for name, each in settings.auth.items():
         for file in filter(None, (getattr(each, field, None) for field in FILES)):
             if not Path(file).is_file():
@@ -67,7 +67,7 @@ def _unanswered(settings: Settings, functions: Sequence[Binding]) -> Iterator[st
     answering = [each.subject.wildcard for each in functions if each.answers is not None]
     for route in settings.routes:
         for each in route.backends:
-            if isinstance(each.backend, Request) and not any(
+            if isinstance(each.backend, RequestBackend) and not any(
                 covers(pattern, each.backend.subject.wildcard) for pattern in answering
             ):
                 yield (

@@ -1,4 +1,4 @@
-"""What is promised for one function, in words, and why: `runner check --explain FUNCTION`."""
+"""Says in words what is promised for one function, and why: `runner check --explain FUNCTION`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _source(binding: Binding, known: Sequence[StreamSubjects]) -> Promise:
 
 
 def _bytes(number: int) -> str:
-    """`64 MiB`."""
+    """A number of bytes as text, as `64 MiB`."""
     text = format_size(number)
     unit = text.lstrip("0123456789")
     return f"{int(text.removesuffix(unit)):,} {unit if unit != 'B' else 'bytes'}"
@@ -238,7 +238,7 @@ def _captured(subject: str, known: Sequence[StreamSubjects]) -> str:
 
 
 def lines(binding: Binding, promises: Sequence[Promise]) -> Iterator[str]:
-    """The promises for people."""
+    """The promises as lines of text."""
     yield f"{binding.both_names}  {binding.place.rpartition(':')[0]}"
     for each in promises:
         yield ""
@@ -247,7 +247,7 @@ def lines(binding: Binding, promises: Sequence[Promise]) -> Iterator[str]:
 
 
 def document(binding: Binding, promises: Sequence[Promise]) -> dict[str, Any]:
-    """The same for `--output json`."""
+    """The promises as data, for `--output json`."""
     return {
         "function": binding.label,
         "promises": [{"about": each.about, "promise": each.promise, "why": each.why} for each in promises],

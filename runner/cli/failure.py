@@ -1,4 +1,4 @@
-"""Failures: what is told of an exception, and the exit code it becomes."""
+"""Prints failures, and gives the exit code of each exception."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from runner.core import shown
 from runner.errors import JetrunnerError
 
 INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
+"""The exit code after Ctrl-C: 128 and the number of SIGINT, as in shells."""
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Whether a command line asks for JSON, whether or not the rest of it can be read."""
+    """Whether a command line asks for JSON, even if the rest of it is wrong."""
     return "--output=json" in arguments or ("--output", "json") in pairwise(arguments)
 
 
 def tell(error: BaseException, *, as_json: bool = False) -> int:
-    """Tell the failure that ends the command on stderr, in words or as one line of JSON, and give the exit code."""
+    """Print the failure that ends the command to stderr, in words or as one line of JSON, and return the exit code."""
     error = _chosen(error)
 
     def end(code: int, message: str, hint: str = "") -> int:
@@ -43,7 +43,7 @@ def tell(error: BaseException, *, as_json: bool = False) -> int:
         case click.Abort() | KeyboardInterrupt():
             return INTERRUPTED
         case BrokenPipeError():
-            # Whoever read us has seen enough; without this the interpreter would complain once more at its end.
+            # The program that read our output has closed the pipe; without this the interpreter would report that again at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         case click.exceptions.NoArgsIsHelpError():
@@ -57,31 +57,31 @@ def tell(error: BaseException, *, as_json: bool = False) -> int:
         case JetrunnerError():
             _trace(error)
             return end(error.exit_code, str(error), error.hint)
-        case _:  # a fault of ours: where it came from is what a report of it needs
+        case _:  # a fault of ours: a report of it needs the traceback
             _trace(error, always=True)
             text = str(error)
             return end(1, f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def say(message: str, hint: str = "") -> None:
-    """Write `error:` and `hint:` to stderr; of several lines, each but the first is indented."""
+    """Write `error:` and `hint:` to stderr; all lines of a text after its first are indented."""
     click.echo(f"{click.style('error:', fg='red', bold=True)} {_indented(message, 7)}", err=True)
     if hint:
         advise(hint)
 
 
 def advise(hint: str) -> None:
-    """Write a `hint:` alone."""
+    """Write a `hint:` to stderr."""
     click.echo(f"{click.style('hint:', fg='cyan', bold=True)} {_indented(hint, 6)}", err=True)
 
 
 def warn(text: str) -> None:
-    """Write a `warning:` alone."""
+    """Write a `warning:` to stderr."""
     click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {_indented(text, 9)}", err=True)
 
 
 def _indented(text: str, columns: int) -> str:
-    """Text of others may be in it: no line of it begins as one of ours does."""
+    """The text with all lines after the first indented: text of others in it cannot look like a line of ours."""
     return shown.block(text, " " * columns).lstrip(" ")
 
 
@@ -91,7 +91,7 @@ def _trace(error: BaseException, *, always: bool = False) -> None:
 
 
 def _chosen(error: BaseException) -> BaseException:
-    """The one to tell of what a task group collected: ours first, then Ctrl-C, then whatever came first."""
+    """The error to print of those that a task group has collected: one of ours, else Ctrl-C, else the first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     found = list(_leaves(error))

@@ -1,4 +1,4 @@
-"""The functions of the project at hand, and what is left of those that it has no more."""
+"""The functions of the project at hand, and a hint for functions that are not in its code any more."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def ordered_functions(root: Path, project: str) -> tuple[Binding, ...] | None:
 
 
 def names(functions: tuple[Binding, ...] | None) -> frozenset[str] | None:
-    """Their names; None when nobody knows."""
+    """The names of functions in NATS; None when the functions are not known."""
     return None if functions is None else frozenset(each.function for each in functions)
 
 
 def removal(function: str) -> str:
-    """What to do about a function that is not in the code any more."""
+    """A hint what to do about a function that is not in the code any more."""
     return (
         f'{function} has another name now? renamed_from="{function}" goes on where it is; '
         f"it does not come back? runner function forget {function}"
@@ -37,10 +37,10 @@ def removal(function: str) -> str:
 
 
 def in_nats(root: Path, project: str, name: str) -> str:
-    """The name in NATS of a function that the code may call otherwise; the same where the code does not tell."""
+    """A function's name in NATS, by its name in the code; `name` itself if the code does not have it."""
     return called(all_functions(root, project), name)
 
 
 def called(code: tuple[Binding, ...] | None, name: str) -> str:
-    """The same, by code that is read already."""
+    """A function's name in NATS, by its name in code that was imported already; `name` itself if the code does not have it."""
     return next((each.function for each in code or () if each.label == name), name)

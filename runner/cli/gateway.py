@@ -1,4 +1,4 @@
-"""`runner gateway`: the HTTP edge."""
+"""`runner gateway`: serves HTTP."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from msgspec import structs
 
 from runner.bindings import Binding
 from runner.cli import logs, options
-from runner.cli.options import Place
+from runner.cli.options import Workplace
 from runner.cli.run import worker_health
-from runner.cli.serving import Worker, serve_here, supervise
+from runner.cli.serving import WorkerOptions, serve_here, supervise
 from runner.devserver import FUNCTIONS
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ def gateway_command(
 ) -> int:
     """Serve HTTP until told to stop: functions with @route, which run here, and declared routes.
 
-    Those lead to functions with @reply, wherever they run, and into streams. A folder without functions/ has declared
-    routes alone. SIGTERM or Ctrl-C closes the listening socket and answers what has come. The access log is JSON, a
-    line a request, on stderr.
+    Declared routes lead to functions with @reply, wherever they run, and into streams. A project without functions/ has only
+    declared routes. SIGTERM or Ctrl-C closes the listening socket, and answers the requests that have arrived. The access log goes
+    to stderr, one line of JSON for each request.
     """
     if parent is not None:
-        from runner.cli import stopsignals  # noqa: PLC0415  what a supervisor needs later
+        from runner.cli import stopsignals  # noqa: PLC0415  a supervisor imports it later
 
         stopsignals.leave_to_parent()
     place = options.place(http=listen, workers=workers, health=health, drain_timeout=drain_timeout)
@@ -86,11 +86,11 @@ def gateway_command(
         logs.configure(settings.log_level, settings.log_format, processes=True)
     elif settings.workers is not None:
         return _supervise(place, settings.workers, routes)
-    return serve_here(place, Worker(parent=parent, http=http_fd), lambda: _load(place), _routed)
+    return serve_here(place, WorkerOptions(parent=parent, http=http_fd), lambda: _load(place), _routed)
 
 
-def _load(place: Place) -> Project:
-    from runner import discovery  # noqa: PLC0415  what a supervisor does not need
+def _load(place: Workplace) -> Project:
+    from runner import discovery  # noqa: PLC0415  a supervisor does not need it
     from runner.discovery import Project  # noqa: PLC0415
 
     if (place.root / FUNCTIONS).is_dir():
@@ -102,7 +102,7 @@ def _routed(project: Project) -> Sequence[Binding]:
     return [each for each in project.functions if each.route is not None]
 
 
-def _supervise(place: Place, workers: int, routes: Sequence[Path]) -> int:
+def _supervise(place: Workplace, workers: int, routes: Sequence[Path]) -> int:
     settings = place.settings
     common = [*options.arguments(place), "--drain-timeout", f"{settings.drain_timeout}"]
     for each in routes:

@@ -1,4 +1,4 @@
-"""Groups of commands whose modules are imported when they are needed, and the program that tells every failure."""
+"""Groups of commands, whose modules are imported when they are needed, and the program, which reports every failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.cli.unbuffered import write_whole
 
 
 class Commands(MutableMapping[str, click.Command]):
-    """Commands by name; those of `lazy` (name → "module:attribute" and a line of help) are imported when asked for."""
+    """Commands by name; those of `lazy` (name → "module:attribute" and a line of help) are imported when they are asked for."""
 
     def __init__(self, lazy: Mapping[str, tuple[str, str]]) -> None:
         self.lazy = dict(lazy)
@@ -50,23 +50,23 @@ class LazyGroup(click.Group):
         self._lazy = lazy
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write each command's one line."""
+        """Write one line of help for each command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in sorted(self._lazy.items())])
 
 
 class Program(LazyGroup):
-    """The whole command: what goes wrong anywhere is told in one way, and becomes its exit code."""
+    """The command `runner`: it reports every failure in one way, and exits with its code."""
 
     def __call__(self, *args: Any, **options: Any) -> NoReturn:
-        """Run the command line and exit; a command's own exit code is what it returns."""
+        """Run the command line and exit; the number that a command returns is the exit code."""
         write_whole()
         if "NO_COLOR" in os.environ:
             options.setdefault("color", False)
         try:
             code = self.main(*args, **{"prog_name": "runner", "standalone_mode": False, **options})
-        except BaseException as error:  # noqa: BLE001  the last place that can tell it
-            from runner.cli.failure import tell, wants_json  # noqa: PLC0415  only where something failed
+        except BaseException as error:  # noqa: BLE001  the last place that can report it
+            from runner.cli.failure import tell, wants_json  # noqa: PLC0415  only after a failure
 
             given = args[0] if args else options.get("args")
             code = tell(error, as_json=wants_json(sys.argv[1:] if given is None else given))

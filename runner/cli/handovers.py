@@ -1,7 +1,7 @@
-"""Whether the functions on the way of a split event fit together: what each one makes is what the next one takes.
+"""Checks that the functions on the way of a split event fit together: each one must take what the one before makes.
 
-Rule 1: only what is certain is told: a type that no annotation tells, and one that may fit, is not.
-Rule 2: a text and bytes go as they are, and may be anything; they may be made of anything.
+Rule 1: a warning is given only if it is certain that two types do not fit. There is none if an annotation is missing, or the types may fit.
+Rule 2: texts and bytes fit every type: a text that is sent may hold anything, and any body can be taken as a text.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _KINDS: dict[Kind, tuple[type[types.Type], ...]] = {
 
 
 def warnings(functions: Sequence[Binding]) -> Iterator[str]:
-    """A sentence for each function whose output the next one cannot take."""
+    """A warning for each function whose output the next one cannot take."""
     known = tuple(functions)
     joins = {each.function for each in known if each.joins is not None}
     on_way = {name for each in known if splits(each) for name in (each.function, *reached(each, known))}
@@ -69,11 +69,11 @@ def warnings(functions: Sequence[Binding]) -> Iterator[str]:
 
 
 def made_by(binding: Binding) -> Any:
-    """The type of one output, by the annotation of the handler; Any where it does not tell."""
+    """The type of one output, by the handler's annotation; Any if it has none."""
     function = inspect.unwrap(binding.handler)
     try:
         found = typing.get_type_hints(function).get("return", Any)
-    except Exception:  # noqa: BLE001  whatever an annotation does
+    except Exception:  # noqa: BLE001  an annotation may raise anything
         return Any
     if typing.get_origin(found) in _AWAITED:
         found = (typing.get_args(found) or (Any,))[-1]
@@ -87,13 +87,13 @@ def made_by(binding: Binding) -> Any:
 
 
 def unfit(made: Any, taken: Any) -> str:
-    """Why nothing that is made can be taken; empty where something may be."""
+    """Why no value of the type `made` can be taken as the type `taken`; empty if one may be."""
     made, taken = bare(made), bare(taken)
     if made is taken or {made, taken} & {Any, object, None, type(None), str, bytes, bytearray, memoryview}:
         return ""
     try:
         return _unfit(types.type_info(made), types.type_info(taken))
-    except Exception:  # noqa: BLE001  what msgspec does not know, it says in many ways
+    except Exception:  # noqa: BLE001  msgspec raises several errors for types that it does not know
         return ""
 
 
@@ -122,7 +122,7 @@ def _unfit(made: types.Type, taken: types.Type) -> str:
 
 
 def _kind(shape: types.Type) -> Kind:
-    """What it is in JSON; unions, and what is written in several ways (a date, an enum), count as anything."""
+    """What a type is in JSON; unions, and types with several forms (a date, an enum), count as anything."""
     inner = shape.type if isinstance(shape, types.Metadata) else shape
     if isinstance(inner, types.StructType):
         if inner.tag is not None:

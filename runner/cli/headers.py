@@ -9,7 +9,7 @@ from runner.errors import UsageError
 
 
 def parse_headers(given: Sequence[str]) -> list[tuple[str, str]]:
-    """`NAME:VALUE` as pairs; UsageError for what is no header."""
+    """Texts of the form `NAME:VALUE` as pairs. Raises UsageError for a text that is not a header."""
     pairs = []
     for text in given:
         name, colon, value = text.partition(":")

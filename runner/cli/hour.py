@@ -1,4 +1,4 @@
-"""What `runner status` tells of the last hour: the records of each minute, and what was done since."""
+"""What `runner status` shows of the last hour: the records of its minutes, and what instances have done since the last record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ PERCENTILES = (50, 95, 99)
 async def read(
     connection: Connection, project: str, snapshots: Sequence[dict[str, Any]]
 ) -> dict[str, Minute]:
-    """By function, over all instances of the last hour, those that have ended included; `snapshots` were taken just now."""
+    """The figures of each function in the last hour, over all instances, also those that have ended.
+
+    `snapshots` are what the instances answer now.
+    """
     first = int(connection.clock.now() // minutes.SECONDS) - minutes.SHOWN
     parts: dict[str, list[Minute]] = {}
     recorded: dict[str, int] = {}
@@ -36,7 +39,7 @@ async def read(
         for function, minute in record.functions.items():
             parts.setdefault(function, []).append(minute)
     for each in snapshots:
-        if each.get("minute", 0) > recorded.get(each["instance"], 0):  # else it is on record by now
+        if each.get("minute", 0) > recorded.get(each["instance"], 0):  # else that minute is on record by now
             for function, told in each.get("minutes", {}).items():
                 parts.setdefault(function, []).append(msgspec.convert(told, Minute))
     return {function: _total(each) for function, each in parts.items()}
@@ -61,9 +64,9 @@ def _total(parts: Sequence[Minute]) -> Minute:
 
 
 def told(minute: Minute, objective: Objective) -> dict[str, Any]:
-    """The figures of a function, as they are printed as data: seconds, counts, shares from 0 to 1.
+    """The figures of a function as data: durations in seconds, counts, shares from 0 to 1.
 
-    Requests that the asker has got wrong are left out of the availability; those that were refused are not.
+    The availability leaves out requests that failed by the asker's fault; refused requests count as failed.
     """
     settled = minute.acked + (minute.failed + minute.refused if minute.answers else minute.dead)
     failed = minute.faulty + minute.refused if minute.answers else minute.dead
@@ -107,7 +110,7 @@ REQUESTS = (">REQUESTS", ">FAILURES", ">REFUSED")
 
 
 def heads(objective: Objective, first: Sequence[str]) -> list[str]:
-    """Those of a table: of the functions that take `MESSAGES`, or of those that answer `REQUESTS`."""
+    """The heads of a table; `first` is `MESSAGES` for functions that take messages, `REQUESTS` for those that answer requests."""
     found = ["LAST HOUR", *first]
     found += [f">{kind} P{each}" for kind in ("WAIT", "WORK") for each in PERCENTILES]
     found.append(">AVAILABLE")
@@ -138,12 +141,12 @@ def rows(functions: Sequence[Mapping[str, Any]], objective: Objective) -> Iterat
 
 
 def percent(share: float | None) -> str:
-    """A share as it is shown; `-` without figures."""
+    """A share as text, in percent; `-` without figures."""
     return "-" if share is None else f"{share:.2%}"
 
 
 def seconds(duration: float) -> str:
-    """A duration as it is shown; `-` for none."""
+    """A duration as text, in seconds or milliseconds; `-` for 0."""
     if not duration:
         return "-"
     return f"{duration:.2f} s" if duration >= 1 else f"{duration * 1000:.3g} ms"

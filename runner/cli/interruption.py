@@ -18,18 +18,18 @@ class Interruption:
 
     def __init__(self) -> None:
         self.number = 0
-        """Of the signal; 0: nobody has told it to end."""
+        """The number of the signal; 0: none has come."""
         self.again = False
-        """Whether it was told twice: what is not known by now is not waited for."""
+        """Whether a second signal came: the command does not wait for missing answers then."""
 
     @property
     def code(self) -> int:
-        """The exit code, as shells have it; 0 without a signal."""
+        """The exit code for the signal, as in shells: 128 and its number; 0 without a signal."""
         return 128 + self.number if self.number else 0
 
     @contextmanager
     def listening(self) -> Iterator[anyio.CancelScope]:
-        """Listen for the time of the block, in the running loop; the scope is cancelled by the first signal."""
+        """Listen for signals for the time of the block, in the running loop; the first one cancels the scope."""
         loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
 
         def asked(number: int, frame: FrameType | None) -> None:

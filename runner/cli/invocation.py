@@ -1,4 +1,4 @@
-"""Invocations as `runner dev` shows them: a line each, with the link to its trace."""
+"""Prints invocations for `runner dev`: a line for each, with the link to its trace."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from runner.runtime.blame import where
 from runner.runtime.runtime import Attempted
 
 KEPT = "_JETRUNNER_TRACES_KEPT"
-"""Set for a worker of `runner dev` whose traces are kept there alone: `runner trace` shows them, no page does."""
+"""The environment variable of a worker whose traces only `runner dev` keeps: `runner trace` shows them, and no web page does."""
 MARKS = {"ack": ("✓", "green"), "retry": ("↻", "yellow"), "dead": ("✗", "red"), "error": ("✗", "red")}
 
 
 class Printer:
-    """Prints every attempt's end as it happens, as text or as JSON lines; without a `trace_url`, with the command that shows its trace."""
+    """Prints each attempt when it ends, as text or as a line of JSON.
+
+    Without a `trace_url`, the text names the command that shows the trace.
+    """
 
     def __init__(self, output: str, trace_url: str, root: Path) -> None:
         self._json = output == "json"
@@ -30,7 +33,7 @@ class Printer:
         self._root = root
 
     def __call__(self, attempted: Attempted) -> None:
-        """One attempt."""
+        """Print one attempt."""
         kind, reason = described(attempted.settlement, attempted.outcome, attempted.hidden)
         place = where(attempted.outcome, self._root)
         trace_id, milliseconds = attempted.trace_id, attempted.seconds * 1000
@@ -70,7 +73,10 @@ class Printer:
 
 
 def described(settlement: Settlement | Answered, outcome: Outcome, hidden: Values = NONE) -> tuple[str, str]:
-    """What became of the message (`ack`, `retry` or `dead`; of a request `ack` or `error`), and why in one line without what is hidden; empty after a success."""
+    """What became of a message (`ack`, `retry` or `dead`) or of a request (`ack` or `error`), and why.
+
+    The reason is one line, without what is hidden; it is empty after a success.
+    """
     match settlement:
         case Ack() | Answered(code=200):
             return "ack", ""

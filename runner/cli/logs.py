@@ -1,4 +1,4 @@
-"""The log on stderr: one line a record, and the traceback below it where there is one; or one JSON document a record."""
+"""The log on stderr: a line for each record, with its traceback below if it has one; or a JSON document for each record."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from runner.core import shown
 
 INDENT = "  "
 STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "facts"})
-"""What every record has; the rest was given by who wrote it."""
+"""The attributes that every record has; a record's caller has given all others."""
 COLORS = {"DEBUG": "bright_black", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
 class Lines(logging.Formatter):
-    """`2031-05-04T12:00:01.250Z warning functions.charge: …`, the traceback indented below it.
+    """Writes records as `2031-05-04T12:00:01.250Z warning functions.charge: …`, with the traceback indented below.
 
-    Text of others is in both: what acts on a terminal is escaped, and no line of it begins as a record does.
+    Both may hold text of others: characters that act on a terminal are escaped, and no line of such text begins as a record does.
     """
 
     def __init__(self, *, processes: bool = False) -> None:
@@ -30,7 +30,7 @@ class Lines(logging.Formatter):
         self._processes = processes
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record."""
+        """Write one record as text."""
         level = click.style(f"{record.levelname.lower():7}", fg=COLORS.get(record.levelname))
         place = record.name.removeprefix("jetrunner.")
         if message_id := getattr(record, "message_id", None):
@@ -48,17 +48,17 @@ class Lines(logging.Formatter):
 
 
 class Documents(logging.Formatter):
-    """A JSON document a record; what was given as `extra`, and the trace it was written in, are fields."""
+    """Writes each record as a JSON document; the values given as `extra`, and the current trace, are fields."""
 
     def __init__(self) -> None:
         super().__init__()
-        from runner.telemetry.current import message, trace_id  # noqa: PLC0415  for who asks for documents alone
+        from runner.telemetry.current import message, trace_id  # noqa: PLC0415  only documents need it
 
         self._trace_id = trace_id
         self._about = message
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record."""
+        """Write one record as JSON."""
         facts: dict[str, Any] = {
             "time": times.stamp(record.created),
             "level": record.levelname.lower(),
@@ -82,29 +82,29 @@ class Documents(logging.Formatter):
 
 
 class Stderr(logging.Handler):
-    """Writes where click writes: colours only to a terminal, and never a second failure."""
+    """Writes records to stderr through click, which colours only for a terminal; a failure to write raises nothing."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         try:
-            with suppress(OSError):  # nobody reads stderr any more
+            with suppress(OSError):  # stderr is closed
                 click.echo(self.format(record), err=True)
-        except Exception:  # noqa: BLE001  logging's own way to tell
+        except Exception:  # noqa: BLE001  handleError is how logging reports it
             self.handleError(record)
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can say of a value of the user's."""
+    """A value of the user's in a form that JSON can hold; its type's name if it has none."""
     try:
         return msgspec.to_builtins(value, str_keys=True, enc_hook=str)
-    except Exception:  # noqa: BLE001  a record must not be lost for what somebody hung on it
+    except Exception:  # noqa: BLE001  a record must not be lost because of a value given with it
         return f"({type(value).__name__})"
 
 
 def configure(level: str, form: str = "text", *, processes: bool = False) -> None:
-    """Write records of `level` and above to stderr, with their process ids if told; other libraries' from warning on.
+    """Write records of `level` and above to stderr; of other libraries warnings and above only, at level debug also info.
 
-    `form` is text or json.
+    `form` is text or json. With `processes`, a line of text has the id of its process.
     """
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, Stderr)]
@@ -119,6 +119,6 @@ def configure(level: str, form: str = "text", *, processes: bool = False) -> Non
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted; also before the settings could be read."""
+    """Whether the log level is debug, at which errors are printed with a traceback; known even before the settings are read."""
     asked = os.environ.get("JETRUNNER_LOG_LEVEL", "").lower() == "debug"
     return asked or logging.getLogger("jetrunner").level == logging.DEBUG

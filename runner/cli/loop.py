@@ -15,13 +15,13 @@ YOUNG_OBJECTS = 10_000
 
 
 def run(main: Callable[[], Awaitable[T]], *, fast: bool = True) -> T:
-    """Run to the end and give the result, on uvloop where it is installed; not `fast`: on asyncio's own loop.
+    """Run `main` to its end and return its result, on uvloop if it is installed; if not `fast`, on asyncio's own loop.
 
-    What starts processes stays on asyncio's: uvloop knows no process groups.
+    Commands that start processes use asyncio's own loop, because uvloop knows no process groups.
     """
     if fast:
-        # Thousands of messages are under way at once, none of them garbage: looking at them every 700 objects costs a
-        # tenth of all CPU (measured). What is imported by now stays.
+        # Thousands of messages are under way at once, and none of them is garbage: to look at them every 700 objects costs a
+        # tenth of all CPU (measured). The collector never looks at frozen objects: all that is imported by now.
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS)
     uvloop = fast and find_spec("uvloop") is not None

@@ -1,4 +1,4 @@
-"""What several instances have measured of one function, as one."""
+"""Joins what several instances have measured of one function."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.core.histogram import Histogram
 
 
 def measured(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Several instances' numbers as one."""
+    """The numbers of several instances together."""
     durations = Histogram()
     for part in parts:
         try:
@@ -33,7 +33,7 @@ def measured(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def slots(parts: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """Handlers that may run at once in several instances, and how many of them do not run; a request in work is in a slot."""
+    """The number of slots in several instances, and of free ones; each request in work takes a slot."""
     total = sum(part.get("slots", 0) for part in parts)
     busy = sum(part.get("busy", 0 if "durable" in part else part["in_flight"]) for part in parts)
     return {"slots": total, "slots_free": max(0, total - busy)}

@@ -1,4 +1,4 @@
-"""`runner new`: a project that runs."""
+"""`runner new`: makes a project that runs."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def new_command(name: str, output: str) -> None:
 
 
 def _project_name(text: str) -> str:
-    """What names the project on the server, and what installers take for a name as well."""
+    """A name for the project that both the server and Python's installers accept. Raises UsageError."""
     try:
         name = identity.project_name(text)
     except ValueError as error:
         raise UsageError(str(error), hint="for example: runner new shop") from None
     if not (name[0].isalnum() and name[-1].isalnum()) or name == PACKAGE:
         raise UsageError(
-            f"{text!r} is no name for a project",
+            f"{text!r} is not a name for a project",
             hint="letters, digits, - and _, a letter or digit at both ends: runner new shop",
         )
     return name

@@ -1,6 +1,6 @@
 """Options that many commands share: where the project is, where NATS is, how to print.
 
-`connected` adds them to a command; `place` reads what was given, with the project's settings below it.
+`connected` adds them to a command; `place` joins the options that were given with the project's settings.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ log = logging.getLogger("jetrunner")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _HANDED_URL = "_JETRUNNER_GIVEN_NATS_URL"
-"""How a worker gets the URL of its parent's command line: every user of the machine can read arguments, not the environment."""
+"""The variable in which a worker gets the URL of its parent's command line: all users of the machine can read arguments, not these."""
 _KEY = "runner.cli.given"
 
 
-class Place(Struct, frozen=True):
+class Workplace(Struct, frozen=True):
     """Where a command works: the project's folder and its settings."""
 
     root: Path
@@ -37,11 +37,11 @@ class Place(Struct, frozen=True):
     given: Mapping[str, Any]
     """The settings that were given on the command line."""
     nats_is_set: bool
-    """Whether anybody said where NATS is; else it is the default, or the server of a running `runner dev`."""
+    """Whether a NATS address was set; else it is the default, or the server of a running `runner dev`."""
 
 
 def project_options(command: F) -> F:
-    """`-C/--project`, `--log-level` and `--log-format`."""
+    """Add `-C/--project`, `--log-level` and `--log-format` to a command."""
     for option in (
         _option("--log-format", metavar="FORMAT", help="text, or json: a document a line."),
         _option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical."),
@@ -52,14 +52,14 @@ def project_options(command: F) -> F:
 
 
 def connected(command: F) -> F:
-    """The options of a command that speaks to NATS."""
+    """Add the options of a command that connects to NATS."""
     for option in reversed(NATS):
         command = option(command)
     return project_options(command)
 
 
 def output_option(command: F) -> F:
-    """`--output text|json`, given to the command as `output`."""
+    """Add `--output text|json` to a command, which gets it as `output`."""
     return click.option(
         "--output",
         type=click.Choice(["text", "json"]),
@@ -69,15 +69,14 @@ def output_option(command: F) -> F:
     )(command)
 
 
-def place(*, dev_server: bool = True, **more: Any) -> Place:
-    """The current command's place; `more` are settings among its own options (None: not given). Sets up the log.
+def place(*, dev_server: bool = True, **more: Any) -> Workplace:
+    """The workplace of the current command; it also sets up the log.
 
-    With `dev_server` the server of a running `runner dev` is taken where no other is set.
-
-    Raises UsageError for a folder that is not there, SettingsError for a wrong setting.
+    `more` are settings among the command's own options; None: not given. With `dev_server`, the address is that of a running
+    `runner dev`, if no other is set. Raises UsageError for a folder that does not exist, SettingsError for a wrong setting.
     """
     known = dict(click.get_current_context().meta.get(_KEY, {}))
-    handed = os.environ.pop(_HANDED_URL, None)  # before any program of a handler's could inherit it
+    handed = os.environ.pop(_HANDED_URL, None)  # before a program that a handler starts could inherit it
     if handed:
         known["nats_url"] = handed
     given = {key: value for key, value in {**known, **more}.items() if value is not None and key != "project"}
@@ -92,11 +91,11 @@ def place(*, dev_server: bool = True, **more: Any) -> Place:
     is_set = devserver.is_elsewhere(settings, given)
     if dev_server and not is_set and (url := devserver.address(root)):
         settings = structs.replace(settings, nats_url=url)
-    return Place(root, settings, given, is_set)
+    return Workplace(root, settings, given, is_set)
 
 
-def project(*, dev_server: bool = True, **more: Any) -> Place:
-    """`place` for a command that makes no sense outside a project. Raises UsageError there."""
+def project(*, dev_server: bool = True, **more: Any) -> Workplace:
+    """`place` for a command that works only in a project. Raises UsageError outside of one."""
     found = place(dev_server=dev_server, **more)
     for what, there in (
         ("pyproject.toml", (found.root / "pyproject.toml").is_file()),
@@ -110,8 +109,8 @@ def project(*, dev_server: bool = True, **more: Any) -> Place:
     return found
 
 
-def arguments(place: Place) -> list[str]:
-    """The same place as command-line arguments, for a process that this one starts with `environment` as well."""
+def arguments(place: Workplace) -> list[str]:
+    """The workplace as command-line arguments for a process that this one starts; the process needs `environment`, too."""
     found = ["--project", str(place.root)]
     for key, value in place.given.items():
         if (key.startswith("nats_") and key != "nats_url") or key in ("log_level", "log_format"):
@@ -120,8 +119,8 @@ def arguments(place: Place) -> list[str]:
     return found
 
 
-def environment(place: Place) -> dict[str, str]:
-    """What of the same place goes to that process by its environment: it counts there as if it stood on the command line."""
+def environment(place: Workplace) -> dict[str, str]:
+    """The environment variables for that process: a NATS URL counts there as if it stood on its command line."""
     url = place.given.get("nats_url")
     return {_HANDED_URL: str(url)} if url else {}
 

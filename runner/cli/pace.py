@@ -1,4 +1,4 @@
-"""A pace: so many a second, never exceeded."""
+"""A pace limits how many calls a second may go on."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|m|h))?")
 
 
 class Pace:
-    """Lets one through after the other; made inside the loop."""
+    """Lets its callers go on one by one; it must be made inside the event loop."""
 
     def __init__(self, interval: float) -> None:
-        """`interval` is in seconds, 0 for as fast as it goes."""
+        """`interval` is the time between two calls, in seconds; 0: as fast as possible."""
         self.interval = interval
         self._due = anyio.current_time()
 
     def begin(self) -> None:
-        """Nothing is made up for that went slower until now."""
+        """Begin now: a delay until now is not made up for."""
         self._due = max(self._due, anyio.current_time())
 
     async def __call__(self) -> None:
-        """Wait for the time of the next."""
+        """Wait until the next call may go on; a delay of up to 1 s is made up for."""
         await anyio.sleep_until(self._due)
         self._due = max(self._due, anyio.current_time() - 1.0) + self.interval
 
 
 def interval(rate: str | None) -> float:
-    """Seconds between two, of a `--rate` as it was given."""
+    """Seconds between two calls, of a `--rate` as it was given; 0.0 without one. Raises UsageError."""
     if rate is None:
         return 0.0
     found = RATE.fullmatch(rate.strip())

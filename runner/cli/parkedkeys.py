@@ -1,4 +1,4 @@
-"""Parked keys on the command line: which there are, and bringing one back."""
+"""Lists parked keys for commands, and brings one back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from runner.cli import printed, table, times
 from runner.cli.selection import document
-from runner.cli.whereabouts import Found, Whereabouts
+from runner.cli.whereabouts import FoundFunction, Whereabouts
 from runner.core import identity
 from runner.core.deadletter import DeadLetter
 from runner.core.park import Mark, tokens
@@ -24,7 +24,7 @@ from runner.jetstream.parkedheads import head_of, letters_of
 
 
 async def marks(connection: Connection, project: str, function: str = "", key: str = "") -> dict[Name, Mark]:
-    """The keys that are parked, or on their way back, by function and key."""
+    """The marks of keys that are parked or on their way back, by function and key."""
     bucket = KeyMarks(connection, project)
     found: dict[Name, Mark] = {}
     names = sorted(await bucket.names(function or "*", key))
@@ -38,7 +38,7 @@ async def marks(connection: Connection, project: str, function: str = "", key: s
 async def documents(
     connection: Connection, rules: Rules, project: str, function: str = "", key: str = ""
 ) -> list[dict[str, Any]]:
-    """The parked keys as data, with what each has."""
+    """The parked keys as data, with their dead letters, parked messages and heads."""
     found = await marks(connection, project, function, key)
     counts = await Parked(connection, project).counts(function or "*", key) if found else {}
     letters = await letters_of(DeadLetters(connection), project, found)
@@ -57,7 +57,7 @@ async def documents(
 
 
 def _head(mark: Mark, letters: list[DeadLetter], rules: Rules) -> dict[str, Any] | None:
-    """The message that the key waits behind: where it stood, and its dead letter where it is there still."""
+    """The message that the key waits behind, and its dead letter if that still exists; None if the message is not known."""
     if mark.given_up is None:
         return None
     place = identity.message_id(mark.given_up.stream, mark.given_up.sequence)
@@ -66,7 +66,7 @@ def _head(mark: Mark, letters: list[DeadLetter], rules: Rules) -> dict[str, Any]
 
 
 def show(found: list[dict[str, Any]], output: str) -> None:
-    """Print them."""
+    """Print parked keys."""
     if output == "json":
         click.echo(printed.data(found))
         return
@@ -102,7 +102,7 @@ def _head_cells(head: dict[str, Any] | None) -> list[str]:
 async def bring_back(
     connection: Connection, rules: Rules, whereabouts: Whereabouts, project: str, function: str, key: str
 ) -> tuple[list[dict[str, Any]], list[JetrunnerError]]:
-    """Tell whoever owns the key to bring it back: what goes back, and why something does not."""
+    """Have the key's owner bring it back, in each function that has parked it; gives the keys that come back, and errors for others."""
     bucket = KeyMarks(connection, project)
     told: list[dict[str, Any]] = []
     refused: list[JetrunnerError] = []
@@ -117,8 +117,8 @@ async def bring_back(
     return told, refused
 
 
-def refusal(found: Found, function: str, mark: Mark) -> JetrunnerError | None:
-    """Why nobody would bring a key back: the function is gone, or reads its keys elsewhere."""
+def refusal(found: FoundFunction, function: str, mark: Mark) -> JetrunnerError | None:
+    """Why nobody would bring a key back: the function is gone, or makes its keys of other tokens now; None if somebody would."""
     if not found.somewhere:
         return JetrunnerError(
             f"key {mark.key} is parked in {function}, which neither this project nor a running instance has",
@@ -127,7 +127,7 @@ def refusal(found: Found, function: str, mark: Mark) -> JetrunnerError | None:
         )
     if (
         not found.positions or mark.positions in found.positions
-    ):  # without order, all of it is sent back by name
+    ):  # the function keeps no order now: its instances send all back by the function's name
         return None
     return JetrunnerError(
         f"key {mark.key} of {function} is kept back by {tokens(mark.positions)} of its subject, "

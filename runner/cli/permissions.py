@@ -1,4 +1,4 @@
-"""`runner permissions`: the least that a NATS user needs, as the server's configuration or a user's JWT takes it."""
+"""`runner permissions`: prints the least that a NATS user needs, for the server's configuration or for a user's JWT."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.cli import code, failure, options, printed
 from runner.cli.function.invoke import find
 from runner.config import Settings
 from runner.core import identity
-from runner.core.http.backend import Publish, Request
+from runner.core.http.backend import Publish, RequestBackend
 from runner.core.streams.capture import StreamSubjects, capture
 from runner.core.subject import Template
 from runner.errors import JetrunnerError, UsageError
@@ -19,7 +19,7 @@ from runner.jetstream.gatewaypermissions import of_gateway
 from runner.jetstream.interest import forgets
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.permission import Permission, once
-from runner.jetstream.permissions import ANY, Reader, of_asker, of_operator, of_publisher, of_run
+from runner.jetstream.permissions import ANY, FunctionNeeds, of_asker, of_operator, of_publisher, of_run
 from runner.streams.plan import load_streams, subjects_of_streams
 
 INBOX = "_INBOX"
@@ -68,9 +68,10 @@ def permissions_command(
 ) -> None:
     """Print the least permissions that a NATS user needs for all functions of the project, or for the named ones.
 
-    Nothing is asked of a server: streams are those that streams/ declares, and where none captures a subject, `*` stands
-    for its name. What handlers publish besides their output cannot be seen; name it with --publishes, and what they ask with --requests. `run` makes our own
-    streams itself; `operate` is for plan, apply, check, status, message, deadletter, parked and shard. docs/security.md says more.
+    The command does not connect to a server. It takes the streams from streams/; if none captures a subject, `*` stands for the
+    stream's name. It cannot see what handlers publish besides their output, or which subjects they ask: name these with --publishes
+    and --requests. `run` makes our own streams itself; `operate` is for plan, apply, check, status, message, deadletter, parked and
+    shard. docs/security.md says more.
     """
     published = [_wildcard("--publishes", subject) for subject in publishes]
     asked = [_wildcard("--requests", subject) for subject in requests]
@@ -109,13 +110,13 @@ def permissions_command(
 
 
 def _routes(settings: Settings, functions: Sequence[Binding]) -> tuple[list[str], list[str]]:
-    """The subjects that declared routes lead to: those that are asked, and those of streams."""
+    """The subjects that declared routes lead to: those on which functions are asked, and those of streams."""
     from runner.gateway.declarations import Declarations  # noqa: PLC0415  with the extra `http`
 
     routes = Declarations(settings, functions).routes() if settings.route_files else settings.routes
     backends = [each.backend for route in routes for each in route.backends]
     return (
-        [each.subject.wildcard for each in backends if isinstance(each, Request)],
+        [each.subject.wildcard for each in backends if isinstance(each, RequestBackend)],
         [each.subject.wildcard for each in backends if isinstance(each, Publish)],
     )
 
@@ -132,14 +133,16 @@ def _wildcard(option: str, subject: str) -> str:
     return found
 
 
-def reader_of(project: str, binding: Binding, known: Sequence[StreamSubjects]) -> Reader:
+def reader_of(project: str, binding: Binding, known: Sequence[StreamSubjects]) -> FunctionNeeds:
     """What the permissions of a function depend on."""
     output = binding.output.wildcard if binding.output is not None else ""
     if binding.answers is not None:
-        return Reader(function=binding.function, stream=ANY, durable=ANY, answers=binding.subject.wildcard)
+        return FunctionNeeds(
+            function=binding.function, stream=ANY, durable=ANY, answers=binding.subject.wildcard
+        )
     if binding.route is not None:
-        return Reader(function=binding.function, stream=ANY, durable=ANY, routed=True, output=output)
-    return Reader(
+        return FunctionNeeds(function=binding.function, stream=ANY, durable=ANY, routed=True, output=output)
+    return FunctionNeeds(
         function=binding.function,
         stream=AGAIN
         if binding.schedule is not None
@@ -165,7 +168,7 @@ def _stream(
 
 
 def _configuration(found: Iterable[Permission]) -> Iterable[str]:
-    """Of the user in nats-server.conf, a line for each subject with what it is for."""
+    """The permissions of a user in nats-server.conf: a line for each subject, with its purpose."""
     yield "permissions {"
     for side in ("publish", "subscribe"):
         mine = [each for each in found if each.side == side]
@@ -181,7 +184,7 @@ def _configuration(found: Iterable[Permission]) -> Iterable[str]:
 
 
 def _claims(found: Sequence[Permission]) -> dict[str, object]:
-    """Of a user's JWT: what stands under `nats`."""
+    """The permissions as claims of a user's JWT, under `nats`."""
     by_side = {
         side: [each.subject for each in found if each.side == side] for side in ("publish", "subscribe")
     }

@@ -1,4 +1,4 @@
-"""`runner plan`: the difference between the declared streams and the real ones."""
+"""`runner plan`: shows how the streams on the server differ from the declared ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from runner.errors import JetrunnerError, several
 from runner.streams.plan import load_streams, plan_project
 
 
-class Declared(Struct, frozen=True):
-    """What a project folder says: its settings, stream files and functions."""
+class DeclaredProject(Struct, frozen=True):
+    """What a project's folder declares: settings, streams and functions."""
 
     settings: Settings
     streams: tuple[DeclaredStream, ...]
@@ -35,8 +35,8 @@ class Declared(Struct, frozen=True):
 def plan_command(output: str) -> int:
     """Show how the streams, consumers and schedules on the server differ from the project's.
 
-    Marks: + is created, ~ is changed, ! is refused, - is no longer declared. Nothing is changed. Exits with 1 where a change
-    is refused.
+    Marks: + is created, ~ is changed, ! is refused, - is no longer declared. Nothing is changed. Exits with 1 if a change is
+    refused.
     """
     declared = read_project()
     plan, errors = anyio.run(_plan, declared)
@@ -45,16 +45,16 @@ def plan_command(output: str) -> int:
     return 1 if plan.refused else 0
 
 
-def read_project() -> Declared:
-    """The current project's own side of the plan. Raises UsageError where something in it is wrong."""
+def read_project() -> DeclaredProject:
+    """What the current project declares. Raises UsageError if something in it is wrong."""
     here = project()
     streams = load_streams(here.root)
     functions = code.load(here.root, here.settings.name or None).functions
-    return Declared(here.settings, streams, functions)
+    return DeclaredProject(here.settings, streams, functions)
 
 
 def show(plan: Plan, output: str, *, done: bool = False) -> None:
-    """Print a plan: data to stdout, the count to stderr."""
+    """Print a plan: the differences to stdout, their number to stderr."""
     if output == "json":
         click.echo(printed.data(document(plan)))
         return
@@ -69,6 +69,6 @@ def refuse(errors: Sequence[JetrunnerError]) -> None:
         raise several(errors)
 
 
-async def _plan(declared: Declared) -> tuple[Plan, list[JetrunnerError]]:
+async def _plan(declared: DeclaredProject) -> tuple[Plan, list[JetrunnerError]]:
     async with session(declared.settings) as connection:
         return await plan_project(connection, declared.streams, declared.functions, declared.settings.name)

@@ -1,4 +1,4 @@
-"""How a plan is shown: a line a difference, marked as in a diff, or one JSON document."""
+"""Shows a plan: a line for each difference, marked as in a diff, or one JSON document."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MARKS = {"create": "+", "update": "~", "refuse": "!", "safe": "~", "unsafe": "!"
 
 
 def lines(plan: Plan) -> Iterator[str]:
-    """What differs; nothing when nothing does."""
+    """The lines of all differences; none if nothing differs."""
     for stream in plan.streams:
         yield from _stream_lines(stream)
     for consumer in plan.consumers:
@@ -32,7 +32,7 @@ def lines(plan: Plan) -> Iterator[str]:
 
 
 def document(plan: Plan) -> dict[str, Any]:
-    """The whole plan for `--output json`: what is the same is in it too; values are the server's own."""
+    """The whole plan as data, for `--output json`: also what is the same; values are in the server's own form."""
     return {
         "streams": [
             {
@@ -49,7 +49,7 @@ def document(plan: Plan) -> dict[str, Any]:
 
 
 def summary(plan: Plan, *, done: bool = False) -> str:
-    """One line that counts, for people."""
+    """One line of text that counts streams and schedules by what is done with them."""
     found = f"streams: {_counts([each.action for each in plan.streams], done=done) or 'none declared'}"
     if plan.schedules:
         found += f"; schedules: {_counts([each.action for each in plan.schedules], done=done)}"

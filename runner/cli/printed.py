@@ -1,4 +1,4 @@
-"""What is printed as data: JSON that any reader takes, and that does nothing to a terminal."""
+"""Makes the JSON that commands print: any reader accepts it, and no character of it acts on a terminal."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def data(value: Any, *, indent: int | None = 2) -> str:
-    """One JSON document. All but printable ASCII is escaped; bytes that were no UTF-8 become `?`, as readers demand."""
+    """One JSON document. All but printable ASCII is escaped; bytes that were not UTF-8 become `?`, because readers refuse them."""
     return json.dumps(_readable(value), indent=indent).replace("\x7f", r"\u007f")
 
 
 def _readable(value: Any) -> Any:
-    """Half surrogate pairs, which came out of a header, would make the document unreadable."""
+    """The value with `?` in place of half surrogate pairs, which a header may bring: with them no reader would accept the document."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):

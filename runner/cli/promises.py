@@ -1,4 +1,4 @@
-"""What is promised for a function that answers requests, over NATS or HTTP, in words, and why."""
+"""Says in words what is promised for a function that answers requests, over NATS or HTTP, and why."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from runner.core.quantity import counted
 
 
 class Promise(Struct, frozen=True):
-    """One thing that holds."""
+    """One thing that is promised for a function."""
 
     about: str
-    """In a word or two."""
+    """The topic, in a word or two."""
     promise: str
     why: str
 
 
 def explained(binding: Binding) -> list[Promise]:
-    """Everything that is promised for it."""
+    """Everything that is promised for a function that answers requests over NATS."""
     assert binding.answers is not None
     threaded = binding.kind.startswith("thread")
     return [

@@ -1,4 +1,4 @@
-"""`runner publish`: messages into streams, from the command line, a file or standard input."""
+"""`runner publish`: stores messages in streams, from the command line, a file or standard input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import msgspec
 from runner.cli import failure, loop, options, printed, unread
 from runner.cli.headers import parse_headers
 from runner.cli.interruption import Interruption
-from runner.cli.sending import Sender, Sent
+from runner.cli.sending import Sender, SentMessage
 from runner.cli.session import session
 from runner.cli.tracing import tracing
 from runner.core import shown
@@ -47,7 +47,7 @@ CHUNK = 1 << 16
 @click.option(
     "-H", "--header", "given", multiple=True, metavar="NAME:VALUE", help="A header; may be repeated."
 )
-@click.option("--count", type=click.IntRange(min=1), default=1, help="Send every message so many times.")
+@click.option("--count", type=click.IntRange(min=1), default=1, help="Send every message this many times.")
 @options.output_option
 @options.connected
 def publish_command(
@@ -61,10 +61,10 @@ def publish_command(
 ) -> int:
     """Store messages in the stream that captures SUBJECT, and print where each one stands: STREAM:SEQUENCE.
 
-    BODY is sent as it is; "-" reads standard input. A {token} in SUBJECT is filled from the field of that name in the
-    message's JSON object. A message that cannot be sent is told on stderr, and the others are sent; then it is exit 1.
-    Ctrl-C ends the sending, waits for the answers to what was sent, and tells how many are stored, up to which line; then
-    it is exit 130. Once more, it does not wait. Where no function of the project here reads SUBJECT, that is told on stderr.
+    BODY is sent as it is; "-" reads standard input. A {token} in SUBJECT is filled from the field of that name in the message's
+    JSON object. If a message cannot be sent, stderr says so, the others are sent, and the exit code is 1. Ctrl-C stops sending,
+    waits for the confirmations of what was sent, and prints how many messages are stored, and up to which line; the exit code is
+    130. A second Ctrl-C does not wait. If no function of this project reads SUBJECT, stderr says so.
     """
     place = options.place()
     if (body is None) == (file is None):
@@ -76,7 +76,7 @@ def publish_command(
     headers = parse_headers(given)
     single = not lines and count == 1
     interruption = Interruption()
-    report = Report(output, interruption, single=single)
+    report = PublishReport(output, interruption, single=single)
 
     async def main() -> None:
         async with tracing(place.settings.name, place.root) as traces, session(place.settings) as connection:
@@ -100,8 +100,8 @@ def publish_command(
     return code
 
 
-class Report:
-    """Prints what was stored, and tells what was not."""
+class PublishReport:
+    """Prints where each message was stored, and which ones were not."""
 
     def __init__(self, output: str, interruption: Interruption, *, single: bool) -> None:
         self._json = output == "json"
@@ -109,14 +109,14 @@ class Report:
         self._interruption = interruption
         self.stored = self._unanswered = 0
         self._last = ""
-        """Where the last message was given whose fate is known."""
+        """Where the last message with a known fate was given, as `line 3`."""
         self._hints: dict[str, None] = {}
         self._failed: list[int] = []
         self._error: JetrunnerError | None = None
-        """Of the only message."""
+        """The error of the only message."""
 
-    def __call__(self, sent: Sent) -> None:
-        """One message's end."""
+    def __call__(self, sent: SentMessage) -> None:
+        """Print what became of one message."""
         if self._interruption.again or (self._interruption.number and isinstance(sent.error, Unconfirmed)):
             self._unanswered += 1
             return
@@ -141,7 +141,7 @@ class Report:
         click.echo(lead + printed.data(facts, indent=None))
 
     def end(self) -> int:
-        """Close the document; the exit code. Raises the error of the only message."""
+        """Close the JSON document, print the counts, and return the exit code. Raises the error of the only message."""
         told = self._interruption.number
         if self._error is not None and not told:
             raise self._error
@@ -176,7 +176,7 @@ async def _send(
 
 
 def fill(template: Template, body: bytes) -> str:
-    """The subject of one message; ValueError when a field is missing, or is not one token."""
+    """The subject of one message. Raises ValueError when a field is missing, or is not one token."""
     if not template.names:
         return template.text
     try:
@@ -204,7 +204,7 @@ def source(body: str | None, file: Path | None) -> Any:
 
 
 async def messages(stream: IO[bytes], lines: bool) -> AsyncIterator[tuple[str, bytes]]:
-    """Where and what: the whole, or line by line as they come."""
+    """The messages of the input, each with the place where it was given: all of it as one, or each line as it comes."""
     if not lines:
         yield "", await all_of(stream)
         return
@@ -220,14 +220,14 @@ async def messages(stream: IO[bytes], lines: bool) -> AsyncIterator[tuple[str, b
 
 
 async def all_of(stream: IO[bytes]) -> bytes:
-    """All that there is."""
+    """All bytes of the input."""
     return b"".join([chunk async for chunk in chunks(stream)])
 
 
 async def chunks(stream: Any) -> AsyncIterator[bytes]:
-    """What is there, not more: a slow writer's lines go out as they come.
+    """The bytes of the input as they come, so that the lines of a slow writer are sent at once.
 
-    A thread that waits for a pipe or a terminal would hold the process after Ctrl-C: the loop waits for those.
+    The loop waits for a pipe or a terminal: a thread that waits for it would hold the process after Ctrl-C.
     """
     waits = _waits(stream)
     while True:
@@ -244,7 +244,7 @@ async def chunks(stream: Any) -> AsyncIterator[bytes]:
 def _waits(stream: Any) -> bool:
     try:
         mode = os.fstat(stream.fileno()).st_mode
-    except (OSError, ValueError):  # the body itself is no file
+    except (OSError, ValueError):  # the body itself is not a file
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stream.isatty()
 

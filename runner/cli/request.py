@@ -1,4 +1,4 @@
-"""`runner request`: ask a service, and print its answer."""
+"""`runner request`: sends a request to a function, and prints its answer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from runner.requests.requester import Requester
 )  # fmt: skip
 @click.option("--policy", type=click.Choice(POLICIES), help="How one of several instances is chosen.")
 @click.option(
-    "--count", type=click.IntRange(min=1), default=1, help="Ask so many times, one after the other."
+    "--count", type=click.IntRange(min=1), default=1, help="Send this many requests, one after the other."
 )
 @options.output_option
 @options.connected
@@ -60,10 +60,10 @@ def request_command(
 ) -> int:
     """Send a request to SUBJECT, and print the body of its answer as it is.
 
-    BODY is sent as it is, and may be left out; "-" reads standard input. Where several instances answer, the one is asked that
-    `--policy` or the setting `balance` says; where one fails, is gone or stands still, another one, as far as that is safe.
-    An error of the answer is told with its code on stderr; then it is exit 1. With `--output json` a line tells each answer:
-    its body, as JSON where it is JSON, and the milliseconds that it took.
+    BODY is sent as it is, and may be left out; "-" reads standard input. If several instances answer, `--policy` or the setting
+    `balance` chooses one. If that one fails, is gone or stands still, another is asked, if that is safe. If the answer is an error,
+    stderr has it with its code, and the exit code is 1. With `--output json` each answer is a line: its body, as JSON if it is
+    JSON, and the milliseconds that it took.
     """
     if why := subject.problem(asked):
         raise UsageError(f"cannot ask {asked!r}: {why}")
@@ -107,7 +107,7 @@ def _print(reply: Reply, seconds: float, output: str) -> None:
 
 
 def _value(reply: Reply) -> object:
-    """What it says, as JSON can."""
+    """The body of an answer: the value that its JSON holds, or its text."""
     try:
         return reply.decode(None)
     except DecodeError:

@@ -1,4 +1,4 @@
-"""Where the running package came from, so that a new project can name it in a way that resolves."""
+"""Finds where the running package was installed from, so that a new project's dependency on it can be resolved."""
 
 from __future__ import annotations
 

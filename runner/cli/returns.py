@@ -1,4 +1,4 @@
-"""Whether a handler returns something and its function has an `output` for it, as far as the code says."""
+"""Checks whether a handler returns something, and whether its function has an `output` for it, as far as the code says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
 def warnings(binding: Binding) -> Iterator[str]:
-    """Sentences on what a function does with its outcome that nobody can have meant."""
+    """Warnings of results that nobody can have meant: they go nowhere, come back to their function, or are missing."""
     function, output = binding.function, binding.output
     if output is not None and overlaps(output.wildcard, binding.subject.wildcard):
         yield (
@@ -39,12 +39,12 @@ def warnings(binding: Binding) -> Iterator[str]:
 
 
 def returns(handler: Any) -> Returns:
-    """By its annotation; without one, by the return statements of its source."""
+    """What a handler returns, by its annotation; without one, by the return statements in its source."""
     function = inspect.unwrap(handler)
     if "return" in getattr(function, "__annotations__", {}):
         try:
             return _by_annotation(typing.get_type_hints(function)["return"])
-        except Exception:  # noqa: BLE001  whatever an annotation does
+        except Exception:  # noqa: BLE001  an annotation may raise anything
             return "unknown"
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
@@ -61,7 +61,7 @@ def returns(handler: Any) -> Returns:
     real = [value for value in values if value is not None and not _is_none(value)]
     if not real:
         return "nothing"
-    # `return await client.post(…)` is how many a handler ends that means nothing by it.
+    # Many a handler ends with `return await client.post(…)`, and does not mean to return that value.
     return "a value" if any(not isinstance(value, ast.Await) for value in real) else "unknown"
 
 
@@ -75,7 +75,7 @@ def _by_annotation(annotation: Any) -> Returns:
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:
-    """The node and what is below it, but for the insides of other functions."""
+    """The node and all nodes below it, without the insides of functions and classes."""
     yield node
     if isinstance(node, _FUNCTIONS):
         return

@@ -1,4 +1,4 @@
-"""`runner run`: the production process."""
+"""`runner run`: runs a project's functions in production."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import click
 
 from runner.bindings import Binding
 from runner.cli import logs, loop, options
-from runner.cli.options import Place
-from runner.cli.serving import Worker, serve_here, supervise
+from runner.cli.options import Workplace
+from runner.cli.serving import WorkerOptions, serve_here, supervise
 from runner.errors import UsageError
 from runner.values import did_you_mean
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--weight",
     metavar="NUMBER",
-    help="This instance's share of the requests of those who balance, beside 1 of the others'.  [default: 1]",
+    help="This instance's share of requests from askers that balance; the others have 1.  [default: 1]",
 )
 @click.option("--parent", type=int, hidden=True)
 @click.option("--http-fd", type=int, hidden=True)
@@ -68,12 +68,12 @@ def run_command(
 ) -> int:
     """Run the project's functions until told to stop.
 
-    The streams must exist (runner apply); durables and Jetrunner's own streams are made. SIGTERM or Ctrl-C drains:
-    what runs finishes, what has not started is given back. A second one cancels what still runs, a third ends the
+    The streams must exist (runner apply); durables and Jetrunner's own streams are made. SIGTERM or Ctrl-C drains: running handlers
+    finish, and messages that have not started go back to the server. A second signal cancels the running handlers, a third ends the
     process at once.
     """
     if parent is not None or cell is not None:
-        from runner.cli import stopsignals  # noqa: PLC0415  what a supervisor needs later
+        from runner.cli import stopsignals  # noqa: PLC0415  a supervisor imports it later
 
         stopsignals.leave_to_parent()
     if cell is not None:
@@ -87,14 +87,14 @@ def run_command(
         return _supervise(place, place.settings.workers, only, excluded)
     return serve_here(
         place,
-        Worker(parent=parent, http=http_fd, each=each, alone=alone),
+        WorkerOptions(parent=parent, http=http_fd, each=each, alone=alone),
         lambda: _load(place),
         lambda project: chosen(project.functions, only, excluded),
     )
 
 
 def _cell(descriptor: int) -> int:
-    """Run what may kill its process, for the process that has started this one."""
+    """Run messages that may kill their process, for the process that has started this one."""
     from runner.process import cellwork  # noqa: PLC0415
 
     cellwork.die_with_parent()
@@ -107,13 +107,13 @@ def _cell(descriptor: int) -> int:
     return 0
 
 
-def _load(place: Place) -> Project:
-    from runner import discovery  # noqa: PLC0415  what a supervisor does not need
+def _load(place: Workplace) -> Project:
+    from runner import discovery  # noqa: PLC0415  a supervisor does not need it
 
     return discovery.load(place.root, place.settings.name or None)
 
 
-def _supervise(place: Place, workers: int, only: Sequence[str], excluded: Sequence[str]) -> int:
+def _supervise(place: Workplace, workers: int, only: Sequence[str], excluded: Sequence[str]) -> int:
     """Run `workers` processes and watch over them."""
     settings = place.settings
     common = options.arguments(place)
@@ -130,13 +130,13 @@ def _supervise(place: Place, workers: int, only: Sequence[str], excluded: Sequen
 
 
 def worker_health(address: str, number: int) -> str:
-    """Where the worker of this number (0 is the first) serves its health: one port further each."""
+    """The address at which a worker serves its health: each worker, numbered from 0, has the next port."""
     host, _, port = address.rpartition(":")
     return f"{host}:{int(port) + number if int(port) else 0}"
 
 
 def chosen(functions: Sequence[Binding], only: Sequence[str], excluded: Sequence[str]) -> list[Binding]:
-    """The functions to run. UsageError for a name that there is not, or when none are left."""
+    """The functions to run. Raises UsageError for an unknown name, or when no function is left."""
     known = [binding.label for binding in functions]
     for name in (*only, *excluded):
         if not any(name in {each.label, each.function} for each in functions):

@@ -108,7 +108,7 @@ Functions are in `functions/`, the streams they read and write in `streams/`. `r
 
 
 def files(name: str) -> dict[str, str]:
-    """Path → text of every file of a project."""
+    """The files of a new project: path → text."""
     return {
         "pyproject.toml": Template(PYPROJECT).substitute(
             name=name, package=requirement(), package_dev=requirement("dev")

@@ -1,4 +1,4 @@
-"""Which dead letters a command is about, and how one is shown as data."""
+"""Selects the dead letters that a command is about, and shows one as data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from runner.cli import code, functions
-from runner.cli.options import Place
+from runner.cli.options import Workplace
 from runner.core import deadletter, quantity
 from runner.core.deadletter import DeadLetter
 from runner.core.redaction import Rules
@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def selection_options(command: F) -> F:
-    """`--function`, `--reason` and `--since`."""
+    """Add `--function`, `--reason` and `--since` to a command."""
     for option in (
         click.option("--since", metavar="TIME", help="Stored since then: 15m, 24h, or 2031-05-04T12:00."),
         click.option("--reason", type=click.Choice(get_args(Reason)), help="Given up for this reason."),
@@ -34,15 +34,15 @@ def selection_options(command: F) -> F:
     return command
 
 
-def selected(place: Place, function: str | None, reason: str | None, since: str | None) -> Selection:
+def selected(place: Workplace, function: str | None, reason: str | None, since: str | None) -> Selection:
     """The options as a selection; a function that was renamed may be called by either name.
 
-    Raises UsageError for a time that is none, SettingsError without a project.
+    Raises UsageError for a text that is no time, SettingsError without a project.
     """
     project = place.settings.name
     require_project(project)
     if function is not None and not function.isidentifier():
-        raise UsageError(f"{function!r} is no name of a function")
+        raise UsageError(f"{function!r} cannot be the name of a function")
     return Selection(
         project=project,
         function=functions.in_nats(place.root, project, function) if function else "",
@@ -61,7 +61,7 @@ async def require_function(letters: DeadLetters, selection: Selection, root: Pat
     try:
         known |= {each.function for each in code.load(root, selection.project).functions}
     except UsageError:
-        return  # code that cannot be imported keeps nobody from looking at what it left behind
+        return  # dead letters can be looked at even if the code cannot be imported
     if selection.function not in known:
         raise UsageError(
             f"there is no function {selection.function!r}, and no dead letter of one",
@@ -78,7 +78,7 @@ def require_project(name: str) -> str:
 
 
 def document(stored: DeadLetter, rules: Rules) -> dict[str, Any]:
-    """One dead letter without its body; `sequence` is its own, `message_id` its original's."""
+    """One dead letter as data, without its body; `sequence` is the dead letter's own, `message_id` that of the original message."""
     letter = deadletter.redacted(stored, rules)
     return {
         "sequence": letter.sequence,
@@ -100,7 +100,7 @@ def document(stored: DeadLetter, rules: Rules) -> dict[str, Any]:
 
 
 def moment(text: str, option: str = "--since") -> datetime:
-    """A time as it is given on the command line: a duration is so long ago. Raises UsageError."""
+    """A time as it is given on the command line; a duration, as 15m, means that long ago. Raises UsageError."""
     if re.fullmatch(r"[0-9.]+", text):
         raise UsageError(f"{option} {text!r} has no unit", hint=f"write {text}s, {text}m, {text}h or {text}d")
     try:

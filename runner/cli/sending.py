@@ -1,4 +1,4 @@
-"""Messages on their way into streams: hundreds in flight, each confirmed, told in the order they were given."""
+"""Sends messages into streams: up to 512 are in flight, each is confirmed, and they are reported in the order they were given."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ IN_FLIGHT = 512
 AGAIN_SECONDS = 0.25
 
 
-class Sent(Struct):
+class SentMessage(Struct):
     """One message, and what became of it."""
 
     where: str
-    """Where it was given, as `line 3`; empty for the only one."""
+    """Where the message was given, as `line 3`; empty for the only message."""
     subject: str
     trace_id: str = ""
     ack: PubAck | None = None
@@ -35,38 +35,38 @@ class Sent(Struct):
 
     @property
     def done(self) -> bool:
-        """Whether its stream, or an error, has answered."""
+        """Whether its stream has stored it, or an error has come."""
         return self.ack is not None or self.error is not None
 
 
-Told: TypeAlias = Callable[[Sent], None]
+Told: TypeAlias = Callable[[SentMessage], None]
 
 
 class Sender:
-    """Sends messages and tells each one's end to `told`, in order."""
+    """Sends messages, and calls `told` with what became of each, in order."""
 
     def __init__(self, connection: Connection, tracing: Tracing, told: Told, patience: float) -> None:
         self._connection = connection
         self._tracing = tracing
         self._told = told
         self._patience = patience
-        """Seconds that a stream without a leader is waited for."""
+        """Most seconds to wait for a stream without a leader."""
         self._told_waiting = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: deque[Sent] = deque()
+        self._waiting: deque[SentMessage] = deque()
         self._moved = asyncio.Event()
         self._broken: OSError | None = None
-        """Why nobody can be told any more."""
+        """The error of `told`, after which it is not called again."""
 
     def refuse(self, where: str, subject: str, reason: str, hint: str = "") -> None:
-        """A message that cannot be sent, told in its place among the others."""
-        self._waiting.append(Sent(where, subject, error=UsageError(reason, hint=hint)))
+        """Report a message that cannot be sent, in its place among the others."""
+        self._waiting.append(SentMessage(where, subject, error=UsageError(reason, hint=hint)))
         self._tell()
 
     async def send(
         self, where: str, subject: str, template: str, body: bytes, headers: Sequence[tuple[str, str]]
     ) -> None:
-        """Send one; waits only while too many are in flight."""
+        """Send one message; this waits only while too many are in flight."""
         if why := subjects.problem(subject):
             self.refuse(where, subject, f"cannot publish to {subject!r}: {why}")
             return
@@ -76,7 +76,7 @@ class Sender:
         entered = span.__enter__()
         replaced = {name.lower() for name, _ in entered.headers}
         pairs = [*(pair for pair in headers if pair[0].lower() not in replaced), *entered.headers]
-        sent = Sent(where, subject, entered.trace_id)
+        sent = SentMessage(where, subject, entered.trace_id)
         self._waiting.append(sent)
 
         def answered(again: bool, header: bytes | None, answer: bytes, error: ServerError | None) -> None:
@@ -116,7 +116,7 @@ class Sender:
         error: ServerError,
         answered: Callable[[bool, bytes | None, bytes, ServerError | None], None],
     ) -> None:
-        """Nothing has answered, so nothing is stored: there is no such stream, or it has no leader and is waited for."""
+        """Send a message again while its stream has no leader; nothing has answered, so the message is not stored."""
         until = time.monotonic() + self._patience
         while isinstance(error, NoStream) and (why := await self._leaderless(subject)):
             if not self._told_waiting:
@@ -138,7 +138,7 @@ class Sender:
         answered(False, None, b"", error)
 
     async def _leaderless(self, subject: str) -> str:
-        """Why nothing answers on a subject that a stream captures, or may capture; empty where none does."""
+        """Why nothing answers on a subject that a stream captures, or may capture; empty if no stream captures it."""
         try:
             found = await self._connection.api("STREAM.NAMES", {"subject": subject})
         except ServerError as error:
@@ -147,7 +147,7 @@ class Sender:
         return f"the stream {shown.line(str(names[0]))} has no leader" if names else ""
 
     async def finish(self) -> None:
-        """Return once every message is told. Raises the OSError that telling met."""
+        """Wait until every message is reported. Raises the OSError that `told` has raised."""
         while self._waiting:
             await self._movement()
         if self._broken is not None:
@@ -161,7 +161,7 @@ class Sender:
             raise self._broken
 
     def _tell(self) -> None:
-        """Called within the read that brought an answer, which a closed pipe must not end."""
+        """Report the messages whose turn it is; this runs while the connection reads an answer, and a closed pipe must not end that."""
         try:
             while self._broken is None and self._waiting and self._waiting[0].done:
                 self._told(self._waiting.popleft())

@@ -1,4 +1,4 @@
-"""Processes that run functions and serve HTTP: this one, or several that this one watches over."""
+"""Runs functions and serves HTTP in this process, or in several processes that this one watches over."""
 
 from __future__ import annotations
 
@@ -13,31 +13,34 @@ from msgspec import Struct
 
 from runner.bindings import Binding
 from runner.cli import loop, options
-from runner.cli.options import Place
+from runner.cli.options import Workplace
 
 if TYPE_CHECKING:
     from runner.discovery import Project
     from runner.process.http import OverHttp
 
 
-class Worker(Struct, frozen=True, kw_only=True):
-    """What a process was told by the one that has started it; nothing of it where a user has."""
+class WorkerOptions(Struct, frozen=True, kw_only=True):
+    """What a process was told by the process that has started it; all defaults if a user has started it."""
 
     parent: int | None = None
-    """The line between the two."""
+    """The descriptor of the line to the process that has started this one."""
     http: int | None = None
-    """The socket that HTTP comes on."""
+    """The descriptor of the listening socket for HTTP."""
     each: str | None = None
-    """How each invocation is printed."""
+    """How each invocation is printed: text or json; None: not at all."""
     alone: bool = False
-    """The server is the project's own, where no other release runs."""
+    """Whether the NATS server is the project's own, so that no other release of the project uses it."""
 
 
 def serve_here(
-    place: Place, worker: Worker, load: Callable[[], Project], chosen: Callable[[Project], Sequence[Binding]]
+    place: Workplace,
+    worker: WorkerOptions,
+    load: Callable[[], Project],
+    chosen: Callable[[Project], Sequence[Binding]],
 ) -> int:
-    """Run in this process what `chosen` takes of the project that `load` imports."""
-    from runner.cli import stopsignals  # noqa: PLC0415  what a supervisor does not need
+    """Run in this process the functions that `chosen` takes of the project that `load` imports."""
+    from runner.cli import stopsignals  # noqa: PLC0415  a supervisor does not need these
     from runner.cli.invocation import KEPT, Printer  # noqa: PLC0415
     from runner.client import working_with  # noqa: PLC0415
     from runner.process.app import Serving, serve  # noqa: PLC0415
@@ -46,7 +49,7 @@ def serve_here(
     from runner.runtime.worker import Parent  # noqa: PLC0415
 
     if worker.each:
-        # What became of an attempt is a line of the printer's.
+        # The printer prints a line for each attempt already.
         for name in ("jetrunner.attempts", "jetrunner.requests"):
             logging.getLogger(name).setLevel(logging.ERROR)
     trace_url = "" if os.environ.pop(KEPT, None) else place.settings.trace_url
@@ -92,9 +95,9 @@ def serve_here(
     return 0
 
 
-def supervise(place: Place, workers: int, command: Callable[[int], list[str]]) -> int:
+def supervise(place: Workplace, workers: int, command: Callable[[int], list[str]]) -> int:
     """Run `workers` processes and watch over them; `command` gives the arguments of each, by its number."""
-    from runner.cli import stopsignals  # noqa: PLC0415  what a worker does not need
+    from runner.cli import stopsignals  # noqa: PLC0415  a worker does not need these
     from runner.cli.tracing import tell_collector  # noqa: PLC0415
     from runner.runtime.stop import Stop  # noqa: PLC0415
     from runner.runtime.supervisor import Supervisor  # noqa: PLC0415
@@ -103,11 +106,11 @@ def supervise(place: Place, workers: int, command: Callable[[int], list[str]]) -
     shared: list[str] = []
     descriptors: tuple[int, ...] = ()
     if settings.http is not None:
-        from runner.gateway import sockets  # noqa: PLC0415  where HTTP is served
+        from runner.gateway import sockets  # noqa: PLC0415  only for HTTP
         from runner.process.http import require  # noqa: PLC0415
 
         require()
-        listening = sockets.bound(settings.http)  # held here: a worker that comes or goes loses no connection
+        listening = sockets.bound(settings.http)  # held here: no connection is lost when a worker ends
         descriptors = (listening.fileno(),)
         shared = ["--http-fd", str(listening.fileno())]
 
@@ -127,16 +130,16 @@ def supervise(place: Place, workers: int, command: Callable[[int], list[str]]) -
     return loop.run(main, fast=False)
 
 
-def _http(place: Place, worker: Worker, functions: Sequence[Binding]) -> OverHttp | None:
-    """What this process serves over HTTP; None for nothing."""
+def _http(place: Workplace, worker: WorkerOptions, functions: Sequence[Binding]) -> OverHttp | None:
+    """What this process serves over HTTP; None: nothing."""
     settings = place.settings
     if worker.http is None and settings.http is None:
         return None
     if worker.each and not (
         settings.routes or settings.route_files or any(each.route is not None for each in functions)
     ):
-        return None  # in development, where nothing asks for it
-    from runner.gateway import sockets  # noqa: PLC0415  where HTTP is served
+        return None  # in development, without any route
+    from runner.gateway import sockets  # noqa: PLC0415  only for HTTP
     from runner.process.http import OverHttp, require  # noqa: PLC0415
 
     require()
@@ -146,6 +149,6 @@ def _http(place: Place, worker: Worker, functions: Sequence[Binding]) -> OverHtt
 
 
 def _write(lines: bytes) -> None:
-    """To stderr, as all that is no data."""
+    """Write lines of the access log to stderr, as everything that is not data."""
     sys.stderr.buffer.write(lines)
     sys.stderr.buffer.flush()

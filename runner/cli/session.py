@@ -1,4 +1,4 @@
-"""The connection of one command: to a cluster that has a leader, which is waited for."""
+"""The connection of one command; it waits until the cluster has a leader."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from runner.jetstream.server import led
 
 @asynccontextmanager
 async def session(settings: Settings) -> AsyncIterator[Connection]:
-    """A connection for the time of the block. Raises `Unreachable`, `SettingsError`, and JetrunnerError where no leader comes."""
+    """A connection for the time of the block. Raises `Unreachable`, `SettingsError`, and JetrunnerError if the cluster gets no leader."""
     async with connect(settings) as connection:
         await led(connection, settings.leader_timeout, say)
         yield connection
 
 
 def say(text: str) -> None:
-    """What the command waits for."""
+    """Print to stderr what the command waits for."""
     click.echo(text, err=True)

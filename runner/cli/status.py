@@ -1,4 +1,4 @@
-"""`runner status`: what the project's functions have done, and what waits for them."""
+"""`runner status`: shows what the project's functions have done, and what waits for them."""
 
 from __future__ import annotations
 
@@ -51,34 +51,38 @@ HEADS = [
 
 @click.command("status", epilog="Example: runner status --output json")
 @click.option(
-    "--watch", is_flag=True, help="Show it anew each second, until Ctrl-C; as JSON a document a line."
+    "--watch",
+    is_flag=True,
+    help="Show it again each second, until Ctrl-C; with --output json, one document a line.",
 )
 @options.output_option
 @options.connected
 def status_command(watch: bool, output: str) -> None:
     """Show each function as a whole, and below it each instance that runs it.
 
-    As they are now: PENDING waits in the stream, IN FLIGHT is delivered and not settled (of an ordered function also what
-    waits there behind others of its key), RETRYING waits for its next attempt, after a failure or because the instance that
-    had it does not answer, FREE are the slots in which a handler may start now, of all, DEAD are the dead letters that are there, PARKED waits behind a dead letter of its key. RATE is
-    messages that ended a second, over ten seconds. Since the instances started: P50 and P99 are the time in the handler
-    alone (the milliseconds that `runner dev` and traces show include storing its outputs), FAILURES are attempts that did
-    not succeed, AVAILABLE is the share that did. Of a function that answers requests, PENDING are those that wait in its
-    instances, FAILURES all that were answered with an error, and AVAILABLE leaves out what was the asker's fault.
+    The first columns count messages as they are now. PENDING: waiting in the stream. IN FLIGHT: delivered and not settled; in an
+    ordered function also those that wait there behind others of their key. RETRYING: waiting for their next attempt, after a
+    failure or because their instance does not answer. FREE: slots in which a handler may start now, of all slots. DEAD: dead
+    letters. PARKED: waiting behind a dead letter of their key. RATE: messages that ended a second, over 10 s. The next columns
+    count since the instances started. P50 and P99: time in the handler alone (the milliseconds of `runner dev` and traces include
+    storing the outputs). FAILURES: attempts that did not succeed. AVAILABLE: the share that succeeded. For a function that answers
+    requests, PENDING counts requests that wait in its instances, FAILURES those answered with an error, and AVAILABLE leaves out
+    errors of the asker.
 
-    Then the last hour, over all instances, those that have ended included: WAIT is the time from the publish to the start of the
-    first attempt, WORK the time in the handler, AVAILABLE the share of messages that succeeded rather than became dead letters, LAG
-    the age of the oldest message not yet delivered. Of functions that answer requests, WAIT is the time from the arrival of a request
-    to the start of its handler, REFUSED are those whose handler has not begun (too many waited, their time was over, or the
-    instance ended), and AVAILABLE is the share that succeeded, without those that were the asker's fault. With the setting
-    `objective`, BUDGET is how much of what may go wrong is left.
+    Another table shows the last hour, over all instances, those that have ended included. WAIT: time from the publish to the
+    start of the first attempt. WORK: time in the handler. AVAILABLE: share of the settled messages that succeeded; the others are
+    dead letters. LAG: age of the oldest message not yet delivered. For functions that answer requests, WAIT is the time from the
+    arrival of a request to the start of its handler. REFUSED counts requests whose handler has not begun, because too many waited,
+    their deadline had passed, or the instance ended. AVAILABLE leaves out errors of the asker. With the setting `objective`, BUDGET
+    is the share of the error budget that is left.
 
-    A further table shows the instances that functions ask (`ctx.request`), as those that ask know them: STATE is `healthy`,
-    `resting` (it was overloaded), `ejected` (left out for a while, and why) or `trial` (single requests try it), OUTSTANDING
-    are requests that it has not answered, LATENCY and SUCCESS tell of about the last 50 requests.
+    A further table shows the instances that functions ask (`ctx.request`), as the askers know them. STATE: `healthy`, `resting` (it
+    was overloaded), `ejected` (left out for a while, and why) or `trial` (single requests test it). OUTSTANDING: requests that it
+    has not answered. LATENCY and SUCCESS: of about the last 50 requests.
 
-    After the tables: when functions with a schedule fire next; split events that wait for parts, and since when; shards of an ordered function that have not gone on for 5 s, though they could, with the reason; publishes
-    that wait for their time (`delay=`, `at=`); functions that are not in the code any more and have something left.
+    Below the tables: when functions with a schedule fire next; split events that wait for parts, and since when; shards of an
+    ordered function that could go on and have not for 5 s, with the reason; delayed messages that wait for their time (`delay=`,
+    `at=`); functions that are gone from the code and have left something on the server.
     """
     place = options.place()
     project = require_project(place.settings.name)
@@ -127,7 +131,7 @@ def _show(found: dict[str, Any], project: str, objective: Objective) -> None:
 
 
 def _beside(found: dict[str, Any]) -> Iterator[str]:
-    """What is told beside the table."""
+    """The lines that are printed below the tables."""
     for function in found["functions"]:
         for line in function["standing"]:
             yield f"{_name(function)}: {shown.line(line)}"
@@ -153,7 +157,7 @@ def _beside(found: dict[str, Any]) -> Iterator[str]:
 
 
 async def read(connection: Connection, project: str, root: Path, objective: Objective) -> dict[str, Any]:
-    """Everything, as plain values: seconds, counts, messages a second, shares from 0 to 1."""
+    """The whole status as plain values: seconds, counts, messages a second, shares from 0 to 1."""
     first = await backlog.ask(connection, project)
     second = await backlog.ask(connection, project) if first.moves else first
     snapshots, durables = second.snapshots, second.durables
@@ -203,7 +207,7 @@ async def read(connection: Connection, project: str, root: Path, objective: Obje
 
 
 async def _next_firings(connection: Connection, project: str) -> dict[str, str | None]:
-    """When each function with a schedule fires next; None where nothing tells."""
+    """When each function with a schedule fires next; None if that is not known."""
     now = datetime.fromtimestamp(connection.clock.now(), UTC)
     found: dict[str, str | None] = {}
     for function in await schedules.functions_of(connection, project):
@@ -231,7 +235,7 @@ def _function(
         "ordered": durable.get("ordered"),
         "pending": durable.get("pending", 0) + again.get("pending", 0),
         **measured(parts),
-        # The server's count, which knows of instances that do not answer, too.
+        # By the server's count, which includes instances that do not answer.
         "in_flight": backlog.in_flight(durable) - retrying,
         "retrying": retrying,
         "lag": max((part.get("lag", 0.0) for part in parts), default=0.0),
@@ -245,16 +249,16 @@ def _function(
 
 
 def _left(function: dict[str, Any]) -> Iterator[str]:
-    """What is told of a function that is not in the code any more."""
+    """The line for a function that is not in the code any more."""
     waits = function["pending"] + function["in_flight"] + function["retrying"]
     yield (
-        f"{function['function']} is no function of this project, and no instance runs it: {waits:,} to run, "
+        f"{function['function']} is not a function of this project, and no instance runs it: {waits:,} to run, "
         f"{function['parked']:,} parked, {counted(function['dead_letters'], 'dead letter')}"
     )
 
 
 def _name(function: dict[str, Any]) -> str:
-    """`ship (pack)` where the code of those that run it calls it otherwise than NATS does."""
+    """The function's name; `ship (pack)` if it is ship in the code of its instances, and pack in NATS."""
     name, label = function["function"], function["label"]
     return str(name) if name == label else f"{label} ({name})"
 

@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM: the first drains, the second cancels what still runs, the third ends the process.
 
-A worker does nothing at either: its supervisor tells it what was asked, once for each time.
+A worker does nothing at these signals: its supervisor tells it of each one.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ WORDS = {
 }
 
 CLOSING_SECONDS = 6.0
-"""Time to close the connection and to send the last spans; both are bounded, too."""
+"""Seconds in which the connection is closed and the last spans are sent; each of the two has a limit of its own, too."""
 
 
 ASKING = (signal.SIGTERM, signal.SIGINT)
 
 
 def leave_to_parent() -> None:
-    """Do nothing at a signal that asks to end: systemd and a terminal send it to the whole process group.
+    """Do nothing at SIGTERM and SIGINT, which systemd and terminals send to the whole process group: the parent decides.
 
-    A function that does nothing, for what is ignored stays so in programs that a handler starts.
+    A function that does nothing handles them: if they were ignored, the programs that a handler starts would ignore them, too.
     """
     for number in ASKING:
         signal.signal(number, _nothing)
 
 
 def leave_to_the_end() -> None:
-    """Ignore a signal that asks to end, for this process ends already.
+    """Ignore SIGTERM and SIGINT, because this process is ending already.
 
-    Python gives signals back their default while it finalizes, and a worker that has done all would seem to be killed.
+    Python restores the default handlers while it finalizes. A signal would then kill a worker that has done all its work.
     """
     for number in ASKING:
         signal.signal(number, signal.SIG_IGN)
@@ -55,7 +55,9 @@ def end_in_any_case(code: int) -> None:
     """End the process within seconds, even if a handler, a task or a thread of the user's does not end."""
 
     def end() -> None:
-        log.warning("something of the functions' ignores the end: the process ends without it")
+        log.warning(
+            "a task or thread of the functions does not end; the process exits without waiting for it"
+        )
         os._exit(code)
 
     timer = threading.Timer(CLOSING_SECONDS, end)
@@ -65,9 +67,9 @@ def end_in_any_case(code: int) -> None:
 
 @contextmanager
 def stopping(stop: Stop, *, before_exit: Callable[[], None] | None = None) -> Iterator[None]:
-    """Ask `stop` for the time of the block, in the running loop.
+    """For the time of the block, each SIGTERM or SIGINT is a request to `stop`, in the running loop.
 
-    Plain signal handlers, not the loop's: they run while a handler blocks the loop.
+    These are plain signal handlers, not the loop's: they run even while a handler blocks the loop.
     """
     loop = asyncio.get_running_loop()
     count = 0

@@ -1,4 +1,4 @@
-"""Tables of text, as wide as the terminal at most."""
+"""Tables of text, at most as wide as the terminal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RIGHT = ">"
 FREE = "~"
 GAP = "  "
 LEAST = 24
-"""Columns that free text keeps beside others; with less room it stands in lines of its own."""
+"""Fewest characters that a column of free text has beside others; with less room it stands in a table of its own."""
 NARROWEST = 20
 
 
 def show(heads: Sequence[str], rows: Sequence[Sequence[str]], *, lead: int = 1) -> None:
-    """Print a table: to a terminal as wide as that is, else as wide as it gets."""
+    """Print a table: on a terminal at most as wide as that is, elsewhere of any width."""
     width = max(NARROWEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 0
     for line in table(heads, rows, width, lead=lead):
         click.echo(line)
@@ -31,9 +31,9 @@ def show(heads: Sequence[str], rows: Sequence[Sequence[str]], *, lead: int = 1) 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int = 0, *, lead: int = 1) -> list[str]:
     """Lines of aligned columns, of at most `width` characters (0: any number). No lines without rows.
 
-    A head that begins with `>` is aligned to the right; one that begins with `~` is of free text, which is cut to fit.
-    What still has no room beside the others stands in a table of its own below, which begins with the first `lead` columns,
-    too. What stands in a row is shown escaped, wherever it comes from.
+    A column whose head begins with `>` is aligned to the right. A column whose head begins with `~` has free text, which is cut to
+    fit. Columns that do not fit stand in further tables below; each begins with the first `lead` columns again. Characters that act
+    on a terminal are escaped in every cell.
     """
     if not rows:
         return []
@@ -56,7 +56,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int = 0, *
 
 
 def _parts(heads: Sequence[str], widths: Sequence[int], width: int, lead: int) -> Iterator[list[int]]:
-    """The columns of each table, as many as fit."""
+    """The columns of each table, in each as many as fit."""
     first = list(range(min(lead, len(heads))))
     part, used = list(first), _used(first, widths)
     for at in range(len(first), len(heads)):

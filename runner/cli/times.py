@@ -1,4 +1,4 @@
-"""Points in time as they are printed: RFC 3339 in UTC, everywhere, and as `--since` reads them."""
+"""Times as every command prints them, and as `--since` reads them: RFC 3339 in UTC."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 
 def stamp(unix: float) -> str:
-    """`2031-05-04T12:00:00.250Z`."""
+    """A Unix time as text, as `2031-05-04T12:00:00.250Z`."""
     return _text(datetime.fromtimestamp(unix, UTC), "milliseconds")
 
 
 def seconds(told: str) -> str:
-    """The same from the text of a time, without its fraction, as tables show it; what is no time stays as it is."""
+    """The text of a time without its fraction of a second, as tables show it; a text that is no time stays as it is."""
     try:
         return _text(datetime.fromisoformat(told), "seconds")
     except (ValueError, OverflowError):

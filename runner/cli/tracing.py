@@ -1,4 +1,4 @@
-"""Traces of a command that ends at once."""
+"""Traces of commands."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ FLUSH_SECONDS = 3.0
 
 @asynccontextmanager
 async def tracing(project: str, root: Path) -> AsyncIterator[Tracing]:
-    """Tracing for the time of the block. A collector that nobody asked for and that is not there is no news.
+    """Tracing for the time of the block.
 
-    Where none is set, spans go to the `runner dev` that runs in this project.
+    If no collector is set, spans go to the `runner dev` of this project, if that runs, and a missing collector is not logged.
     """
     if not logs.debugging() and not settings.load(os.environ).asked:
         logging.getLogger("jetrunner.telemetry").setLevel(logging.ERROR)
@@ -39,9 +39,9 @@ async def tracing(project: str, root: Path) -> AsyncIterator[Tracing]:
 
 
 async def tell_collector(*, kept: bool = False) -> bool:
-    """Whether a collector accepts traces; where none does, that is reported once, for all processes that this one starts.
+    """Whether a collector accepts traces; if none does, that is logged once, for all processes that this one starts.
 
-    `kept`: the traces are kept here for `runner trace`.
+    `kept`: this process keeps the traces for `runner trace`.
     """
     destination = settings.load(os.environ)
     if await anyio.to_thread.run_sync(listens, destination):

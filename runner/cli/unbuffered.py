@@ -1,7 +1,7 @@
 """Standard output that Python does not buffer (`python -u`, PYTHONUNBUFFERED), as most containers have it.
 
-Python's text layer then gives each text to one `write` of the operating system and does not look how much of it was
-taken. A write of more than a pipe holds (64 KiB) ends early when the process is stopped and goes on, by SIGSTOP, a
+Python's text layer then gives each text to one `write` of the operating system, and does not check how much of it was
+taken. A write of more than a pipe holds (64 KiB) ends early when the process is stopped and continued, by SIGSTOP, a
 debugger or a frozen container: the rest of the text would be lost, and the command would end with 0.
 """
 
@@ -16,7 +16,7 @@ class WholeWrites(io.FileIO):
     """A file whose `write` returns once the last byte was taken."""
 
     def write(self, data: bytes) -> int:  # type: ignore[override]  # bytes-like in typeshed's private name
-        """Write all of it, in as many writes as it takes."""
+        """Write all of `data`, in as many writes as it takes."""
         left = memoryview(data).cast("B")
         size = len(left)
         while left:
@@ -29,7 +29,7 @@ class WholeWrites(io.FileIO):
 
 
 def write_whole() -> None:
-    """Make standard output and standard error whole, where they are files that Python does not buffer."""
+    """Have standard output and standard error write each text whole, if they are files that Python does not buffer."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and isinstance(stream.buffer, io.FileIO):

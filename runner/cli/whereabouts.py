@@ -1,6 +1,6 @@
-"""Where a function is, and by which tokens it keeps order: by what runs, else by the code at hand.
+"""Finds out whether a function exists, and by which tokens it keeps order: from running instances, else from the code at hand.
 
-The code may be older or newer than what runs, and what runs counts.
+The code may be older or newer than the instances, and the instances count.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from runner.runtime.snapshots import collect
 Positions = tuple[int, ...]
 
 
-class Found(Struct, frozen=True):
+class FoundFunction(Struct, frozen=True):
     """What is known of a function."""
 
     positions: tuple[Positions, ...]
-    """Indexes of the tokens by which it keeps order; several where instances differ, and none for one without order."""
+    """The indexes of the tokens by which the function keeps order; several if instances differ, and none if it keeps no order."""
     somewhere: bool
-    """Whether an instance or the code at hand has it; also when neither could be asked."""
+    """Whether an instance or the code at hand has the function; true also if neither could be asked."""
 
 
 class Whereabouts:
-    """The functions of one project; instances are asked once, and code is imported only where none of them answers."""
+    """The functions of one project; instances are asked once, and the code is imported only if none of them has the function."""
 
     def __init__(self, connection: Connection, root: Path, project: str) -> None:
         self._connection = connection
@@ -39,19 +39,21 @@ class Whereabouts:
         self._snapshots: list[dict[str, Any]] | None = None
         self._loaded = False
 
-    async def find(self, function: str, expected: Positions) -> Found:
+    async def find(self, function: str, expected: Positions) -> FoundFunction:
         """What is known of a function that should keep order by these tokens."""
         snapshots = await self._ask()
         live = [facts for each in snapshots if (facts := _of(each, function)) is not None]
         if live:
-            return Found(tuple(positions for facts in live if (positions := _read(facts, expected))), True)
+            return FoundFunction(
+                tuple(positions for facts in live if (positions := _read(facts, expected))), True
+            )
         known = self._load()
         if known is None:
-            return Found((expected,), somewhere=not snapshots)
-        return Found((known[function],) if known.get(function) else (), function in known)
+            return FoundFunction((expected,), somewhere=not snapshots)
+        return FoundFunction((known[function],) if known.get(function) else (), function in known)
 
     def _load(self) -> dict[str, Positions] | None:
-        """The code's functions; None where it cannot be imported."""
+        """By function of the code, the indexes of the tokens by which it keeps order; None if the code cannot be imported."""
         if not self._loaded:
             self._loaded = True
             try:
@@ -73,5 +75,5 @@ def _of(snapshot: Mapping[str, Any], function: str) -> Mapping[str, Any] | None:
 
 
 def _read(facts: Mapping[str, Any], expected: Positions) -> Positions:
-    """An instance of an earlier release does not say."""
+    """The tokens by which an instance's function keeps order; `expected` for an instance of an earlier release, which does not say."""
     return tuple(facts.get("key_positions", expected))

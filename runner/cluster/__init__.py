@@ -1,1 +1,1 @@
-"""Who lives, who owns which shard, and which generation of shards is open."""
+"""Which instances live, which instance owns which shard, and which generation of shards is open."""

@@ -1,7 +1,7 @@
-"""The open generation of every ordered function, as this process knows it, and its share in moving on to the next.
+"""The open generation of every ordered function, as this process knows it, and the steps to the next one.
 
-One instance of a function steps (`turnover`); all read what stands in the bucket: when they hear of a change, and every
-two seconds in case nobody could say anything. `runner shard resize` says so when it has changed a stream.
+One instance of a function steps (`rollover.py`). All instances read the bucket when a change is announced, and every 2 s in case
+an announcement was lost. `runner shard resize` announces a changed stream.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runner.cluster.members import Members
-from runner.cluster.rollover import Reader, Rollover
+from runner.cluster.rollover import OrderedReader, Rollover
 from runner.core.assignment import assign
 from runner.core.generation import OpenGeneration
 from runner.errors import JetrunnerError, UsageError
@@ -23,7 +23,7 @@ from runner.runtime.histories import START_SECONDS
 from runner.runtime.runtime import Runtime
 
 if TYPE_CHECKING:
-    from runner.ordered.function import OrderedFunction
+    from runner.ordered.functionshards import FunctionShards
 
 log = logging.getLogger("jetrunner.shards")
 
@@ -33,18 +33,18 @@ CLOSING_SECONDS = 0.02
 
 
 def news_subject(project: str) -> str:
-    """Where it is said that a stream has been resized."""
+    """The subject on which the resize of a stream is announced."""
     return f"jetrunner.{project}.resized"
 
 
 class Generations:
-    """Keeps `open_generation` of the functions of this process what it is in the bucket."""
+    """Keeps `open_generation` of this process's functions equal to the bucket's."""
 
     def __init__(
         self,
         runtime: Runtime,
         members: Members,
-        functions: Sequence[OrderedFunction],
+        functions: Sequence[FunctionShards],
         changed: Callable[[], None],
     ) -> None:
         self._connection = runtime.connection
@@ -57,7 +57,7 @@ class Generations:
         self._due = asyncio.Event()
 
     async def start(self) -> None:
-        """Read what is open; where nothing is yet, open it. Raises JetrunnerError where that cannot be."""
+        """Read the open generation of each function, or open the first one. Raises JetrunnerError if that fails."""
         await self._kv.watch(
             self._turnover.open_generations.prefix + ">", lambda _key, _value: self._due.set()
         )
@@ -70,7 +70,7 @@ class Generations:
                 )
 
     async def run(self) -> None:
-        """Look at all functions, whenever there may be something new, until cancelled."""
+        """Check all functions, at every announcement and at intervals, until cancelled."""
         pause = 0.0
         while True:
             try:
@@ -90,32 +90,32 @@ class Generations:
                 try:
                     await self._look(function, step=self._steps(function.binding.function))
                 except JetrunnerError as error:
-                    log.warning("the shards of %s cannot be looked at: %s", function.binding.function, error)
+                    log.warning("cannot read the shards of %s: %s", function.binding.function, error)
                 pause = min(pause, self._pause(function.open_generation))
 
     def names(self) -> list[str]:
-        """`<function>.<generation>` of what is open, or was until just now."""
+        """`<function>.<generation>` of each generation that is open, or was until just now."""
         return [
             f"{function.binding.function}.{function.open_generation.generation}"
             for function in self._functions
             if function.open_generation is not None
         ]
 
-    async def confirmed(self, function: OrderedFunction, generation: int) -> bool:
-        """Whether a generation is open, as the bucket has it now; asked after a claim of it was written."""
+    async def confirmed(self, function: FunctionShards, generation: int) -> bool:
+        """Whether a generation is open by the bucket now; called after one of its claims was written."""
         try:
             current = await self._look(function, step=False)
-            while current is None:  # the bucket has lost it
+            while current is None:  # the bucket has lost the record
                 current = await self._look(function, step=True)
         except UsageError as error:
             log.warning("%s", error)
             return False
         return not current.closing and current.generation == generation
 
-    async def _look(self, function: OrderedFunction, *, step: bool) -> OpenGeneration | None:
-        """What stands now; None where nothing does, or somebody else was faster to step."""
+    async def _look(self, function: FunctionShards, *, step: bool) -> OpenGeneration | None:
+        """Read the open generation, with `step` after a step; None if there is none, or another instance was faster to step."""
         name = function.binding.function
-        reader = Reader(
+        reader = OrderedReader(
             name,
             function.stream,
             function.binding.subject.wildcard,
@@ -132,7 +132,7 @@ class Generations:
         return found
 
     def _steps(self, function: str) -> bool:
-        """Whether it is for this instance to step; nothing breaks when two think so."""
+        """Whether this instance is the one to step; it does no harm if two instances think so."""
         able = [name for name, member in self._members.living.items() if member.takes(function)]
         return assign([function], able).get(function) == self._members.me.instance
 

@@ -1,4 +1,4 @@
-"""The inquest into an instance for which its server has no responder: `core/death.py` says what proves its death."""
+"""The inquest into an instance whose server reports no responder for it; `core/death.py` says what proves a death."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROBE_SECONDS = 0.5
 
 
 async def probe(connection: Connection, project: str, instance: str) -> bool | None:
-    """Whether an instance answers: False when its server has no responder, None when no answer came."""
+    """Whether an instance answers: False if there is no responder, None if no answer came."""
     try:
         await connection.request_whole(identity.alive_subject(project, instance), b"", PROBE_SECONDS)
     except NoStream:
@@ -34,13 +34,13 @@ async def is_dead(
     witness: str,
     bound: float,
 ) -> bool:
-    """Probe it, and once more after its bound; and its `witness` before and after where it is not `near`, at our own server."""
+    """Probe an instance twice, its bound apart. If it is not `near` (at our own server), probe its `witness` before and after."""
     epoch = connection.wire.epoch
     seen = inf
     if not near:
         seen = time.monotonic()
         if not witness or not await probe(connection, project, witness):
-            return False  # the way to its server may be gone: its lease tells
+            return False  # the way to its server may be gone: its lease decides
     if await probe(connection, project, instance) is not False:
         return False
     absent = time.monotonic()

@@ -1,4 +1,4 @@
-"""What an instance says of itself in its lease, and what others write over it once it is dead."""
+"""The value of a lease: an instance's facts about itself, or the note of its death by another instance."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import msgspec
 from msgspec import Meta
 
 from runner.core import checked
-from runner.core.checked import Count, Function, Id, Instance
+from runner.core.checked import Count, FunctionName, Id, InstanceName
 from runner.core.lease import BOUND_SECONDS, LONGEST_BOUND_SECONDS
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A lease's value."""
+    """The value of a lease."""
 
-    instance: Instance
-    functions: Annotated[tuple[Function, ...], Meta(max_length=10_000)]
+    instance: InstanceName
+    functions: Annotated[tuple[FunctionName, ...], Meta(max_length=10_000)]
     """The ordered functions that it runs."""
     leaving: bool = False
-    """It gives its shards away and takes none."""
+    """Whether it hands its shards over and takes none."""
     server: Id = ""
     """The id of the server that it is connected to."""
     bound: Annotated[float, Meta(ge=BOUND_SECONDS, le=LONGEST_BOUND_SECONDS)] = BOUND_SECONDS
-    """So many seconds after it has sent a ping it starts nothing more on its answer."""
+    """How many seconds after sending a ping the instance may start messages on that ping's answer."""
     state: Literal["alive", "left", "dead"] = "alive"
-    """`left` is written by itself, `dead` by another instance that has found it so."""
+    """`left` is written by the instance itself, `dead` by another one that has found it dead."""
     written: Count = 0
     """How often the instance has written its lease."""
 
     def takes(self, function: str) -> bool:
-        """Whether it takes shards of a function."""
+        """Whether the instance takes shards of a function."""
         return function in self.functions and not self.leaving
 
 
 read_member = checked.json(Member)
-"""What stands in a lease; raises `Unfit`."""
+"""Reads the value of a lease; raises `Unfit`."""

@@ -1,8 +1,8 @@
-"""Who is alive: the instances of a project that run ordered functions, by their leases in the bucket.
+"""Which instances of a project that run ordered functions are alive, by their leases in the bucket.
 
-Rule 1: what stands in the bucket is believed, and nothing else. What is said to all is no more than a hint to read it.
-Rule 2: an instance is dead once its lease says so. It is buried by whoever has proof (`inquest.py`), or has seen its lease
-        stand still for longer than it lasts: by compare-and-set on the revision that was judged.
+Rule 1: only the bucket is believed. An announcement is a hint to read the bucket, and no more.
+Rule 2: an instance is dead once its lease says so. Another instance writes that if it has proof (`inquest.py`), or has seen the
+        lease unchanged for longer than a lease lasts: by compare-and-set on the revision that it has judged.
 Rule 3: a claim whose owner has no lease is a reason to look for that owner, not to take the claim.
 """
 
@@ -36,11 +36,11 @@ READ_SECONDS = 0.5
 """Leases are read this often while there are others."""
 ALONE_SECONDS = 2.0
 HINT_SECONDS = 0.005
-"""However often it is said that leases have changed, they are read no more often than this."""
+"""The shortest pause between two reads of the leases, however often changes are announced."""
 
 
 class Members:
-    """The living, as this instance sees them."""
+    """The living instances, as this instance sees them."""
 
     def __init__(self, runtime: Runtime, functions: Sequence[str], instance: str) -> None:
         self._runtime = runtime
@@ -51,10 +51,10 @@ class Members:
         self.own = Membership(runtime, Member(instance, tuple(functions)), self._key(instance))
         self.living: dict[str, Member] = {instance: self.me}
         self.changed: list[Callable[[], None]] = []
-        """Called when an instance came or went."""
+        """Callbacks, called when an instance came or went."""
         self._sightings: dict[str, Sighting] = {}
         self._records: dict[str, Member] = {}
-        """What the leases of the others say."""
+        """The values of the other instances' leases."""
         self._epoch = self._wire.epoch
         self._inquests: set[str] = set()
         self._hint = asyncio.Event()
@@ -65,7 +65,7 @@ class Members:
 
     @property
     def me(self) -> Member:
-        """What our own lease says."""
+        """The value of our own lease."""
         return self.own.me
 
     def _key(self, instance: str) -> str:
@@ -80,7 +80,7 @@ class Members:
         )
 
     async def join(self) -> None:
-        """Take the lease, read those of the others, and say so."""
+        """Take the lease, read the others' leases, and announce the change."""
         await self._wire.subscribe(self._news.decode(), lambda *_: self._hint.set())
         await self.own.pings.measure()
         await retry_until(self.own.renew, math.inf, "the lease")
@@ -88,7 +88,7 @@ class Members:
         self._say()
 
     async def retire(self) -> None:
-        """Say that our shards are to be had, each as soon as it is released."""
+        """Announce that others may take our shards, each as soon as it is released."""
         await self.own.retire()
         self._set()
         self._say()
@@ -107,23 +107,23 @@ class Members:
             tasks.start_soon(self._reading)
 
     def _anew(self) -> None:
-        """The lease of this instance has begun again: what was seen of the others may be of a bucket that is gone, so read it all."""
+        """Read the leases of all instances again, after ours was lost: those read before may be of an older bucket."""
         self._epoch = -1
         self._hint.set()
 
     def _say(self) -> None:
-        """Let all read the leases; what is said holds nothing that could be believed."""
+        """Have all instances read the leases; the announcement itself is empty."""
         self._wire.publish(self._news, b"", b"")
 
     # -- what others see --------------------------------------------------------------------------------
 
     def buried(self, instance: str) -> int | None:
-        """The revision at which an instance was buried, or has left; None when it is not known to be dead."""
+        """The revision at which an instance was declared dead, or has left; None if it is not known to be dead."""
         seen = self._sightings.get(instance)
         return seen.revision if seen is not None and seen.dead else None
 
     def gone(self, instance: str, claimed: int) -> bool:
-        """Whether the owner of a claim that was written at that revision was buried since; if not, it is looked for."""
+        """Whether the owner of a claim of that revision has died since; if not, and it does not live, it is looked for."""
         buried = self.buried(instance)
         if buried is not None and buried > claimed:
             return True
@@ -132,7 +132,7 @@ class Members:
         return False
 
     def question(self, instance: str, claimed: int) -> None:
-        """Look for the owner of a claim that was written at that revision: it has no lease, or was buried before."""
+        """Look for the owner of a claim of that revision, which has no lease, or was declared dead before the claim."""
         seen, now = self._sightings.get(instance), time.monotonic()
         if seen is None:
             self._sightings[instance] = Sighting(0, now)
@@ -170,7 +170,7 @@ class Members:
         entry, member = found
         if instance == self.me.instance:
             if member.state != "alive":
-                self.own.hurry()  # another instance has buried it
+                self.own.hurry()  # another instance has declared this one dead
         elif before is None or entry.revision > before.revision:
             self._sightings[instance] = Sighting(entry.revision, now, member.bound, member.state != "alive")
             self._records[instance] = member
@@ -207,9 +207,9 @@ class Members:
     # -- the dead ---------------------------------------------------------------------------------------
 
     async def _stand_in(self) -> None:
-        """Write leases in the place of those that are not there: what is judged has a revision (`core/death.py`, rule 4)."""
+        """Write leases in place of missing ones, because a judgement needs a revision (`core/death.py`, rule 4)."""
         for instance, seen in list(self._sightings.items()):
-            vanished = instance in self._records  # it may be about to write its lease again
+            vanished = instance in self._records  # the instance may be about to write its lease again
             early = vanished and time.monotonic() - seen.seen < RENEW_SECONDS
             if seen.revision or seen.dead or early:
                 continue
@@ -226,7 +226,7 @@ class Members:
                 await self._bury(instance, seen, "its lease has run out")
 
     def _near(self, instance: str) -> bool:
-        """Whether an instance is, or was, at our own server: its "no responders" says all then."""
+        """Whether an instance is, or was, at our own server: then "no responders" is proof enough."""
         member = self._records.get(instance)
         server = member.server if member is not None else ""
         return server == self._connection.server_id or (not server and not self._connection.clustered)
@@ -242,14 +242,14 @@ class Members:
 
     async def _inquest(self, instance: str) -> None:
         try:
-            await self.read()  # the lease that is judged stood before the first probe is sent
+            await self.read()  # the lease that is judged is older than the first probe
             seen, member = self._sightings.get(instance), self._records.get(instance)
             if seen is None or seen.dead or not seen.revision:
                 return
             server = member.server if member is not None else ""
             near = self._near(instance)
             if not near and not server:
-                return  # no witness is known: its lease tells
+                return  # no witness is known: its lease decides
             others = (name for name, each in self.living.items() if each.server == server)
             witness = next((name for name in others if name not in (instance, self.me.instance)), "")
             if await inquest.is_dead(
@@ -258,7 +258,7 @@ class Members:
             ):  # fmt: skip
                 await self._bury(instance, seen, "its connection is gone")
         except ServerError as error:
-            log.debug("it is not known whether %s lives: %s", instance, error)
+            log.debug("cannot check whether instance %s lives: %s", instance, error)
         finally:
             self._inquests.discard(instance)
 

@@ -1,7 +1,7 @@
-"""The lease of this instance: how it is renewed, and what may start while it lasts (`core/lease.py` has the rules).
+"""The lease of this instance: how it is renewed, and whether messages may start while it lasts (`core/lease.py` has the rules).
 
-A renewal is a compare-and-set on the revision of the last one. One that is refused tells that the lease was buried by
-another instance, or that the bucket has lost it: it begins anew then, and nothing starts before all claims were confirmed.
+A renewal is a compare-and-set on the revision of the last one. If it is refused, another instance has declared this one dead, or
+the bucket has lost the lease. Then the instance writes a new lease, and starts no ordered message before all its claims are confirmed.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ log = logging.getLogger("jetrunner.members")
 
 RENEW_SECONDS = 1.0
 KEPT = "5s"
-"""The server keeps a lease that is not renewed for longer than it lasts: what has judged it must still find its revision."""
+"""The server keeps an unrenewed lease for longer than it lasts, so that an instance that has judged it still finds its revision."""
 SILENT_SECONDS = 1.0
 GONE = "60s"
-"""A lease that was given back or buried stays so long, for those who read it later."""
+"""A lease that was given back, or of a dead instance, stays so long for later readers."""
 
 
 class Membership:
-    """Keeps the lease, and says whether ordered work may start; the pipeline's `Guard`."""
+    """Keeps the lease, and says whether ordered work may start: the pipeline's `StartGuard`."""
 
     def __init__(self, runtime: Runtime, me: Member, key: str) -> None:
         self.me = me
         self.state = Lease()
         self.began: list[Callable[[], None]] = []
-        """Called when the lease has begun anew, or the connection was lost: the claims have to be confirmed."""
+        """Callbacks, called when this instance has a new lease: the claims of its shards have to be confirmed."""
         self.told: list[Callable[[], None]] = []
-        """Called when `until` is another."""
+        """Callbacks, called when `until` may have changed."""
         self.left = False
         """True once the lease was given back."""
         self.pings = Pings(runtime.connection, self._pinged)
         self.disputed: set[str] = set()
-        """Shards that are held here, and whose claims others have tried to write: nothing starts before it is known whose they are."""
+        """Shards held here whose claims others have tried to write: nothing starts before their owner is known."""
         self._key = key
         self._connection = runtime.connection
         self._wire = runtime.connection.wire
         self._kv = KV(runtime.connection)
         self._revision = 0
-        """Of the lease in the bucket; 0 when it has to begin anew."""
+        """The revision of the lease in the bucket; 0 if a new lease has to be written."""
         self._confirmed = 0
         """`Member.written` of the last write that was confirmed."""
         self._epoch = -1
@@ -68,11 +68,11 @@ class Membership:
     # -- what it allows ---------------------------------------------------------------------------------
 
     def works(self, now: float) -> None:
-        """There is ordered work here, at this reading of the monotonic clock: pings go on."""
+        """There is ordered work here at this reading of the monotonic clock: pings go on."""
         self.pings.worked = now
 
     def may_start(self, now: float) -> bool:
-        """Whether this instance may start ordered work now, by the monotonic clock read a moment ago."""
+        """Whether this instance may start ordered work; `now` is a reading of the monotonic clock from a moment ago."""
         self.works(now)
         return now < self.until
 
@@ -86,7 +86,7 @@ class Membership:
         return self.me.leaving
 
     def why(self, now: float) -> str:
-        """Why nothing may start, in words; empty where something may, or was not asked for."""
+        """Why no message may start, in words; empty if messages may start, or none has asked to."""
         if self._epoch != self._wire.epoch or not self._connection.is_connected:
             return "the connection to NATS is lost, and the lease not renewed on another"
         if now >= self.state.until:
@@ -132,7 +132,7 @@ class Membership:
         self._update()
 
     def resolve(self, shard: str) -> None:
-        """It is known whose it is."""
+        """The owner of a disputed shard is known."""
         if shard in self.disputed:
             self.disputed.discard(shard)
             self._update()
@@ -153,11 +153,11 @@ class Membership:
     # -- how it is kept ---------------------------------------------------------------------------------
 
     def hurry(self) -> None:
-        """Renew at once: another instance may have buried this one."""
+        """Renew at once: another instance may have declared this one dead."""
         self._due.set()
 
     async def run(self) -> None:
-        """Renew on the clock, and at once after a reconnect, until cancelled."""
+        """Renew each second, and at once after a reconnect, until cancelled."""
         told = ""
         while not self.left:
             try:
@@ -184,7 +184,7 @@ class Membership:
             await anyio.sleep(0.01)
 
     async def renew(self) -> None:
-        """Renew the lease once, or begin it anew; raises `ServerError` when that could not be."""
+        """Renew the lease once, or write a new one. Raises `ServerError` if that fails."""
         async with self._writing:
             if not self.left:
                 await self._renew()
@@ -214,18 +214,18 @@ class Membership:
                 callback()
 
     async def _refused(self) -> None:
-        """Either a renewal of ours was stored whose answer was lost, or the lease is not ours any more."""
+        """A renewal was refused: an earlier one was stored whose answer was lost, or the lease is no longer ours."""
         value, revision = await self._kv.leader(self._key)
         try:
             found = read_member(value) if revision else None
         except Unfit:
             found = None
         if found is not None and found.state == "alive" and found.written > self._confirmed:
-            self._revision = revision  # the next renewal names it, and is refused if it is not the last
+            self._revision = revision  # the next renewal names it, and is refused if there is a later one
             self._due.set()
             return
         log.warning(
-            "others took this instance for dead, or the bucket has lost its lease: its claims are confirmed anew"
+            "other instances took this one for dead, or the bucket lost its lease: it confirms its claims again"
         )
         self._revision = 0
         self.state = self.state.lost()
@@ -236,12 +236,12 @@ class Membership:
         self.me = msgspec.structs.replace(self.me, written=self.me.written + 1, **changes)
 
     async def retire(self) -> None:
-        """Say in the lease that our shards are to be had, each as soon as it is released."""
+        """Write into the lease that others may take our shards, each as soon as it is released."""
         self.me = msgspec.structs.replace(self.me, leaving=True)
         try:
             await self.renew()
         except ServerError as error:
-            log.debug("the lease was not renewed for leaving: %s", error)
+            log.debug("the lease was not renewed before leaving: %s", error)
 
     async def leave(self) -> None:
         """Give the lease back; our shards have been released."""
@@ -253,11 +253,11 @@ class Membership:
             try:
                 await self._kv.swap(self._key, msgspec.json.encode(self.me), self._revision, GONE)
             except ServerError as error:
-                log.debug("the lease runs out by itself: %s", error)
+                log.debug("the lease could not be deleted, and expires by itself: %s", error)
 
     async def _mend(self) -> None:
         try:
-            await ownstreams.ensure(self._connection, ownstreams.BUCKET_STREAM)
+            await ownstreams.restore(self._connection, ownstreams.BUCKET_STREAM)
         except ServerError as error:
-            log.warning("the bucket is gone and cannot be made: %s", error)
+            log.warning("the bucket was deleted and cannot be created: %s", error)
         await anyio.sleep(0.1)

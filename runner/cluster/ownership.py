@@ -1,7 +1,7 @@
-"""Which shards this instance owns: it takes what is its share, and hands over what is not.
+"""Which shards this instance owns: it takes the shards of its share, and hands over all others.
 
-No instance leads. Each computes the same share for everybody from the same list of members (`core/assignment.py`), takes
-the claims of its own share whose owner is dead, and lets go of what belongs to another: the other then takes it.
+No instance leads. Each computes the same shares for all from the same list of members (`core/assignment.py`). It takes the shards
+of its own share whose owner is dead, and releases those of another's share, which that instance then takes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from runner.cluster.shares import View
 from runner.core.claim import Claim
 from runner.core.takeover import Bury, Confirm, Decision, HandOver, Release, Take, Vacate
 from runner.errors import JetrunnerError
-from runner.ordered.function import OrderedFunction
+from runner.ordered.functionshards import FunctionShards
 from runner.ordered.shard import Shard
 from runner.pipeline.fence import ShardOwnership
 from runner.runtime.runtime import Runtime
@@ -37,7 +37,7 @@ TURN_SECONDS = 0.5
 class Ownership:
     """All shards of all ordered functions of this process."""
 
-    def __init__(self, runtime: Runtime, members: Members, functions: list[OrderedFunction]) -> None:
+    def __init__(self, runtime: Runtime, members: Members, functions: list[FunctionShards]) -> None:
         self.claims = Claims(runtime.connection, runtime.project)
         self.owned: dict[str, Shard] = {}
         self._runtime = runtime
@@ -47,9 +47,9 @@ class Ownership:
         self._held = Holdings(self.claims, members.own, self._lose)
         self._view = View(members, self.claims, functions)
         self._halted: set[str] = set()
-        """Shards that start nothing until their claims were confirmed."""
+        """Shards that start nothing until their claims are confirmed."""
         self._moving: set[str] = set()
-        """Shards that are being taken, confirmed or handed over right now."""
+        """Shards that are being taken, confirmed or handed over now."""
         self.needed = bool(functions)
         self.left = False
         """True once every shard was handed over and the lease given back."""
@@ -59,19 +59,19 @@ class Ownership:
         members.own.began.append(self._changed.set)
 
     def _reread(self) -> None:
-        """The open generation is another one."""
+        """The open generation has changed: read all claims."""
         self.claims.reread()
         self._changed.set()
 
     async def start(self) -> None:
-        """Join, read the claims and watch them."""
+        """Join the members, watch the claims, and read the generations."""
         await self._members.join()
         await self.claims.watch(self._heard)
         await self._generations.start()
         self._changed.set()
 
     async def run(self) -> None:
-        """Take and hand over, whenever something has changed, until cancelled."""
+        """Take and hand over shards whenever something has changed, until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._members.run)
             tasks.start_soon(self._generations.run)
@@ -146,7 +146,7 @@ class Ownership:
             elif not await self._is_open(name):
                 await self.claims.release(name, held)
             elif self._own.state.since == since and self.claims.known.get(name) is held:
-                # It is ours, and our lease has lasted all the time: this claim counts as those that were confirmed.
+                # The shard is ours, and our lease has lasted all the time: this claim counts as confirmed.
                 self._held.hold(name, held, sent)
                 shard = self.owned[name] = function.shard(name)
                 claim = held.claim
@@ -160,7 +160,7 @@ class Ownership:
         finally:
             self._moved(name)
 
-    def _function(self, name: str) -> OrderedFunction:
+    def _function(self, name: str) -> FunctionShards:
         return self._functions[name.partition(".")[0]]
 
     async def _is_open(self, name: str) -> bool:
@@ -171,11 +171,11 @@ class Ownership:
         self._changed.set()
 
     async def _hand_over(self, name: str) -> None:
-        """What runs ends here; what waits starts at its new owner's. Other shards go on meanwhile."""
+        """Hand a shard over: running messages end here, waiting ones start at the new owner. Other shards go on meanwhile."""
         try:
             shard = self.owned.get(name)
             if shard is None:
-                return  # it was lost in this very moment
+                return  # it was lost in this moment
             await shard.drain()
             await self._drop(name)
             await shard.floor.remember_last()
@@ -186,19 +186,19 @@ class Ownership:
             self._moved(name)
 
     async def _write(self, write: Callable[[str], Awaitable[object]], name: str) -> None:
-        """Write a claim that is not held: what comes of it is read."""
+        """Write a claim that is not held; the result is read later."""
         try:
             if not await write(name):
                 self.claims.distrust(name)
-                await anyio.sleep(RETRY_SECONDS)  # what is read may be a replica's that is behind
+                await anyio.sleep(RETRY_SECONDS)  # the claim may have been read from a replica that is behind
         except JetrunnerError as error:
-            log.debug("the claim of shard %s is written later: %s", name, error)
+            log.debug("the claim of shard %s could not be written; it is tried again: %s", name, error)
             await anyio.sleep(RETRY_SECONDS)
         finally:
             self._moved(name)
 
     async def _drop(self, name: str) -> None:
-        """Let a shard go that is held here; its claim is free afterwards, or another's."""
+        """Release a shard that is held here; afterwards its claim is free, or another instance's."""
         shard = self.owned.pop(name, None)
         self._resolve(name)
         if shard is not None and shard.life.owned:
@@ -218,7 +218,7 @@ class Ownership:
                     shard.lanes.unowned.send_back()
 
     async def leave(self) -> None:
-        """The process ends: each shard goes as soon as its own handlers have ended, and then the lease."""
+        """The process ends: hand over each shard as soon as its handlers have ended, then give the lease back."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._members.retire)
             for name in list(self.owned):
@@ -233,7 +233,7 @@ class Ownership:
     # -- doubt ------------------------------------------------------------------------------------------
 
     def _heard(self, name: str, owner: str) -> None:
-        """A claim was written, or it was tried: read it, unless that was us."""
+        """An instance has written a shard's claim, or tried to: read the claim, unless this instance wrote it."""
         shard = self.owned.get(name)
         if owner != self._members.me.instance and shard is not None and shard.life.owned:
             shard.lanes.ordering.hold()
@@ -244,7 +244,7 @@ class Ownership:
         self._changed.set()
 
     async def _check(self, name: str) -> None:
-        """What was read of a claim is not what we wrote: nothing of its shard starts before it is known whose it is."""
+        """A claim was read that differs from ours: nothing of its shard starts before the owner is known."""
         try:
             shard, held = self.owned.get(name), self._held.get(name)
             if shard is not None and held is not None:
@@ -252,7 +252,7 @@ class Ownership:
                 self._halted.add(name)  # until `doubt` below, whatever is read meanwhile
                 stands = await self._held.stands(name, held.claim)
                 self._resolve(name)
-                self.claims.reread()  # those that are held are to be found as they were written, soon
+                self.claims.reread()  # so that the held claims are soon found as written
                 if stands:
                     shard.doubt()
         except JetrunnerError as error:
@@ -266,7 +266,7 @@ class Ownership:
         self._own.resolve(name)
 
     def _lose(self, name: str) -> None:
-        """Another instance has it, or may have it."""
+        """Another instance owns the shard, or may own it."""
         self._held.forget(name)
         shard = self.owned.pop(name, None)
         self._resolve(name)
@@ -276,14 +276,14 @@ class Ownership:
         self._changed.set()
 
     def _refused(self, name: str, claim: Claim) -> None:
-        """An output of that ownership was refused, and its claim does not stand."""
+        """An output of an ownership was refused, and the ownership's claim does not stand."""
         held = self._held.get(name)
         if held is not None and held.claim == claim:
             self._lose(name)
         self._changed.set()
 
     async def _confirm(self) -> None:
-        """The lease has begun anew: keep what is still ours, and take it up again in order. Raises JetrunnerError."""
+        """After a new lease: keep the shards whose claims still name this instance, and recover their messages. Raises JetrunnerError."""
         began = time.monotonic()
         self.claims.forget()
         for shard in self.owned.values():

@@ -1,7 +1,7 @@
-"""Pings: whether our server still serves this connection, asked through the server itself.
+"""Pings: they show whether our server still serves this connection.
 
-A ping is a message to our own inbox. It comes back only if the server had the connection when the ping arrived. So one
-that is answered was sent before the server closed the connection, whatever stands in sockets and buffers since.
+A ping is a message to our own inbox. It comes back only if the server still had the connection when the ping arrived. So an
+answered ping was sent before the server closed the connection, even if bytes have waited in sockets and buffers since.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from runner.errors import ServerError
 from runner.jetstream.connection import Connection
 
 PING_SECONDS = 0.01
-"""From one ping to the next, while there is ordered work."""
+"""Seconds from one ping to the next, while there is ordered work."""
 AT_ONCE_SECONDS = 0.002
-"""A ping that was asked for goes out at once, unless the last one is younger than this."""
+"""A ping that is asked for is sent at once, unless the last one is younger than this."""
 BUSY_SECONDS = 1.0
 """Pings go on for so long after the last work."""
 TIMEOUT_SECONDS = 2.0
 WEIGHT = 1 / 16
-"""Of the newest answer in the mean round trip."""
+"""Weight of the newest answer in the mean round trip."""
 
 
 class Pings:
-    """Pings on the clock while there is work; `answered(sent, epoch)` is called with the moment a ping was sent."""
+    """Sends pings at intervals while there is work; `answered(sent, epoch)` is called with the moment an answered ping was sent."""
 
     def __init__(self, connection: Connection, answered: Callable[[float, int], None]) -> None:
         self.worked = 0.0
-        """When there was last ordered work here, or it was asked whether some may start."""
+        """When there was last ordered work here, or a message last asked whether it may start."""
         self.waiting = 0
-        """How many wait for an answer: pings go on for as long as they do, through outages, too."""
+        """How many callers wait for an answer: pings go on as long as any waits, even in an outage."""
         self.round_trip = 0.0
         """Mean seconds from sending to the answer; 0.0 before the first one."""
         self._connection = connection
@@ -42,14 +42,14 @@ class Pings:
         self._beating = False
 
     def ask(self) -> None:
-        """Ping now, and go on while there is work."""
+        """Send a ping now, and further ones while there is work."""
         self._send(AT_ONCE_SECONDS)
         if not self._beating:
             self._beating = True
             self._loop.call_later(PING_SECONDS, self._beat)
 
     async def measure(self, count: int = 3) -> None:
-        """Return once so many pings were answered, or their time is over: `round_trip` is known then."""
+        """Return once so many pings were answered or have timed out; each answer sets `round_trip`."""
         for _ in range(count):
             before, self._sent = self.round_trip, 0.0
             self._send(0.0)

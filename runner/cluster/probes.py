@@ -1,7 +1,7 @@
-"""Probes: each instance asks the next two on the ring of names whether they live, on the clock.
+"""Probes: each instance asks, at intervals, the next two on the ring of names whether they live.
 
-So probes grow with the number of instances, not with its square. An instance for which no answer comes is looked into
-(`inquest.py`); a single missing answer proves nothing.
+So the number of probes grows with the number of instances, not with its square. If the server has no responder for an instance,
+an inquest follows (`inquest.py`): a single probe proves nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ IDLE_PROBE_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.0
 PROBED = 2
 GRACE_SECONDS = 1.0
-"""After our own reconnect the others may still be on their way back: nobody is looked into before."""
+"""For so long after our own reconnect no inquest begins: the others may still be reconnecting."""
 BUSY = b"+"
 """The answer of an instance that has work."""
 
 
 class Probes:
-    """Asks on the clock; `missed(instance)` is called when no connection of that name is at the server."""
+    """Sends probes at intervals; `missed(instance)` is called when the server has no responder for an instance."""
 
     def __init__(
         self,
@@ -48,12 +48,12 @@ class Probes:
         self._probed = 0.0
         """When the last probes were sent."""
         self._saw_work = 0.0
-        """When there was last work at one that answered."""
+        """When an answering instance last had work."""
         self._epoch = connection.wire.epoch
         self._grace = 0.0
 
     async def run(self) -> None:
-        """Probe on the clock until cancelled."""
+        """Send probes at intervals until cancelled."""
         next_at = time.monotonic()
         while True:
             next_at = max(next_at + BUSY_PROBE_SECONDS, time.monotonic())
@@ -66,7 +66,7 @@ class Probes:
                     self._probe(instance, now)
 
     def _probe(self, instance: str, now: float) -> None:
-        """Sent on the clock, never after the last one's answer: one that reached a dying process has none."""
+        """Send a probe, without waiting for the last one's answer: a probe that reached a dying process gets none."""
         wire = self._connection.wire
         if wire.epoch != self._epoch:
             self._epoch, self._grace = wire.epoch, now + GRACE_SECONDS
@@ -88,7 +88,7 @@ class Probes:
             self._missed(instance)
 
     def asked(self, _subject: bytes, reply: bytes, _header: bytes | None, _body: bytes) -> None:
-        """Another instance asks whether this one lives."""
+        """Answer another instance that asks whether this one lives."""
         if reply:
             busy = time.monotonic() - self._pings.worked < BUSY_SECONDS
             self._connection.answer(reply, BUSY if busy else b"")

@@ -1,4 +1,4 @@
-"""Another number of shards for a stream, and how far its functions are with what was stored before."""
+"""Gives a stream another number of shards, and shows how far its functions are with messages stored before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from msgspec import Struct
 from runner.bindings import Binding
 from runner.cluster.generations import news_subject
 from runner.cluster.member import Member, read_member
-from runner.cluster.rollover import Reader, Rollover
+from runner.cluster.rollover import OrderedReader, Rollover
 from runner.core import generation as generations
 from runner.core import identity, sharding
 from runner.core.death import MARGIN_SECONDS
@@ -31,23 +31,23 @@ State: TypeAlias = Literal["open", "draining", "waiting", "gone"]
 
 
 class Progress(Struct, frozen=True):
-    """How far a function is with a stream's shards."""
+    """How far a function has moved to a stream's present shards."""
 
     project: str
     function: str
     generation: int
-    """The one it works on."""
+    """The generation that it works on."""
     state: State
-    """`waiting`: messages of an older generation are left, and no instance runs it. `gone`: nor is it in the code."""
+    """`waiting`: messages of an older generation are left, and no instance runs the function. `gone`: it is not in the code either."""
     left: int
-    """Messages of older generations that are not settled."""
+    """Unsettled messages of older generations."""
     instances: int
 
 
 class Resize:
-    """The shards of one stream, and the functions that keep order there, of all projects of the account.
+    """The shards of one stream, and its ordered functions of all projects of the account.
 
-    `functions` are those that `project` has in its code; None when nobody knows.
+    `functions` are those in the code of `project`; None if that is not known.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Resize:
         self._backlog = Backlog(connection)
         self._turnovers: dict[str, Rollover] = {}
         self._absent: dict[tuple[str, str], float] = {}
-        """Owners of claims that have no lease, by project, and since when that is known, by the monotonic clock."""
+        """By project and owner of a claim: since when the owner is known to have no lease, by the monotonic clock."""
 
     async def now(self) -> Sharding:
-        """How the stream is sharded. Raises UsageError when it is not, or not there."""
+        """How the stream is sharded. Raises UsageError if it is not, or does not exist."""
         found = sharding.read((await self._info())["config"])
         if found is None:
             raise UsageError(
@@ -85,7 +85,7 @@ class Resize:
         return info
 
     async def change(self, count: int, by: tuple[int, ...] = ()) -> Sharding:
-        """Make the next generation; `by` are the indexes of its tokens. Raises UsageError when there cannot be one."""
+        """Make the next generation, sharded by the tokens with the indexes `by`. Raises UsageError if it cannot be made."""
         if by:
             await self._require_order(by)
         try:
@@ -93,12 +93,12 @@ class Resize:
         except ValueError as error:
             raise UsageError(f"{self.stream}: {error}") from None
         for project in {project for project, _, _ in await self._open_generations()}:
-            with suppress(ValueError):  # the name stands in a key of the bucket, and may be none
+            with suppress(ValueError):  # the name comes from a key of the bucket, and may be invalid
                 self._connection.wire.publish(news_subject(project).encode(), self.stream.encode(), b"")
         return await self.now()
 
     async def _prepare(self, after: dict[str, Any]) -> None:
-        """The durables of the new shards stand before anything is stored there, where it would be dropped otherwise."""
+        """Make the durables of the new shards first, if the stream would drop messages that no consumer reads."""
         now = sharding.read(after)
         if now is None or not interest.forgets(after):
             return
@@ -110,7 +110,7 @@ class Resize:
                 await interest.stand(self._connection, self.stream, shards)
 
     async def look(self, now: Sharding) -> list[Progress]:
-        """How far every function is. A function that nobody runs goes on here, once nothing is left for it."""
+        """How far every function is. A function that no instance runs is stepped on here, once it has no messages left."""
         info = await self._info()
         lags = await reshard.lags(self._connection, self.stream, patience=PATIENCE_SECONDS)
         living = await self._living()
@@ -130,7 +130,7 @@ class Resize:
             left = sum(each.pending + each.unsettled for each in known if each.generation < now.generation)
             if current.generation < now.generation and not running and not left:
                 turnover = self._turnovers.setdefault(project, Rollover(self._connection, project))
-                reader = Reader(function, self.stream, current.subject)
+                reader = OrderedReader(function, self.stream, current.subject)
                 gone_owner = partial(self._owner_gone, project, living.get(project, {}))
                 current = await turnover.step(reader, gone_owner) or current
             done = current.generation >= now.generation and not current.closing
@@ -140,7 +140,7 @@ class Resize:
         return sorted(found, key=lambda each: (each.project, each.function))
 
     async def _require_order(self, by: tuple[int, ...]) -> None:
-        """Every key of every function that keeps order here stands in one shard of those. Raises UsageError."""
+        """Raise UsageError if sharding by these tokens would divide a key of an ordered function among several shards."""
         living = await self._living()
         for project, function, current in await self._open_generations():
             runs = any(function in member.functions for member in living.get(project, {}).values())
@@ -164,9 +164,9 @@ class Resize:
         return known is not None and function not in known
 
     def _owner_gone(self, project: str, living: Collection[str], owner: str, _revision: int) -> bool:
-        """Whether the owner of a claim starts nothing any more: it has had no lease for as long as one lasts.
+        """Whether the owner of a claim starts nothing any more, because it has had no lease for as long as a lease lasts.
 
-        The bucket may have lost the lease of one that lives: it writes another before that.
+        If the bucket has lost the lease of a living owner, the owner writes another one before that.
         """
         if owner in living:
             return False

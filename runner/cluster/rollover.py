@@ -1,12 +1,12 @@
-"""From one generation of shards to the next: one step at a time, by the instance that comes first, the same for all.
+"""Moves functions from one generation of shards to the next, step by step. Any instance may do a step; the first one counts.
 
-Rule 1: a generation opens when all older ones are drained for the function; what came in under an older form of the
-        subjects is found by its stream sequence, however late it was stored.
-Rule 2: before another generation opens, all shards are given back, and their claims are sealed by compare-and-set: no lane of
-        the old one is alive when a key's next message starts in the new one, and an instance that still takes the old
-        one for open takes no claim of it.
-Rule 3: no instance works on a generation whose shards would part the messages of one of its keys.
-Rule 4: each change is a compare-and-set on what the step has read; two that step at once cannot both succeed.
+Rule 1: a generation opens when all older ones are drained for the function. A message stored under an older form of the subjects is
+        found by its stream sequence, however late it was stored.
+Rule 2: before another generation opens, all shards are given back, and their claims are sealed by compare-and-set. So no lane of
+        the old generation is alive when a key's next message starts in the new one, and an instance that still believes the old
+        one open can take no claim of it.
+Rule 3: no instance works on a generation whose shards would divide the messages of one of its keys.
+Rule 4: each change is a compare-and-set on the record that the step has read, so that two steps at once cannot both succeed.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ from runner.runtime.history import History
 log = logging.getLogger("jetrunner.shards")
 
 SETTLING_SECONDS = 1.0
-"""On a replicated stream: what its leader took in before the change of its transform is stored after this."""
+"""On a replicated stream: after so long, all messages that the leader took in before the change of its transform are stored."""
 SWEEP_SECONDS = 30.0
-"""Durables of generations that were left are looked for this often."""
+"""How often leftover durables of drained generations are looked for."""
 LATE_SECONDS = 30.0
 """How long after a change a replicated stream is watched for messages that a leader stored in the old form."""
 
-Gone: TypeAlias = Callable[[str, int], bool]
-"""Whether the owner of a claim of that revision can hold it no more."""
+IsGone: TypeAlias = Callable[[str, int], bool]
+"""Whether the owner of a claim of that revision can no longer hold it."""
 
 
-class Reader(Struct, frozen=True):
-    """A function that keeps order, and what it reads."""
+class OrderedReader(Struct, frozen=True):
+    """An ordered function, and the subject that it reads."""
 
     function: str
     stream: str
     subject: str
-    """As published, with `*` for tokens."""
+    """The subject as published, with `*` for tokens."""
     deliver: str = "all"
     keys: tuple[int, ...] = ()
-    """Indexes of the tokens that make its key; none: as they were."""
+    """Indexes of the tokens that make its key; empty: as in the open generation."""
 
     def require(self, current: OpenGeneration) -> OpenGeneration:
-        """The same, when the function keeps its order there. Raises UsageError."""
+        """Return the generation if the function keeps its order in it. Raises UsageError."""
         if current.closing or not self.keys:
-            return current  # nothing is worked on
+            return current  # no message runs
         place = generations.splitting(self.subject, self.keys, current.sharding.positions)
         if place is None:
             return current
@@ -84,7 +84,7 @@ class Rollover:
         me: str = "",
     ) -> None:
         self._history = history if history is not None else cache(partial(History, connection))
-        """Of a stream."""
+        """The history of a stream."""
         self.open_generations = reshard.GenerationStore(connection, project)
         self._connection = connection
         self._project = project
@@ -94,14 +94,14 @@ class Rollover:
         self._seen: dict[tuple[str, str, int], float] = {}
         """When a stream's generation was first seen here, by the monotonic clock."""
         self._swept: dict[str, tuple[OpenGeneration, float]] = {}
-        """What was open when it was last swept, and when that was."""
+        """By function, the generation that was open at the last sweep, and the time of that sweep."""
         self._succeeded: set[tuple[str, str]] = set()
-        """Functions whose durables without order are removed, each with the time at which its stream was made."""
+        """Functions whose durables from before the order are removed, each with the time at which its stream was made."""
         self.newest: dict[str, int] = {}
-        """The generation in which each stream stores what comes."""
+        """By stream, the generation in which new messages are stored."""
 
-    async def step(self, reader: Reader, gone: Gone) -> OpenGeneration | None:
-        """Do what can be done now; returns what stands then, None when another instance was faster."""
+    async def step(self, reader: OrderedReader, gone: IsGone) -> OpenGeneration | None:
+        """Do the next step, if one can be done; returns the open generation after it, or None if another instance was faster."""
         info = await self._connection.api(f"STREAM.INFO.{reader.stream}")
         config, created = info["config"], info["created"]
         now = sharding.read(config) or Sharding()
@@ -123,23 +123,25 @@ class Rollover:
             after = self._corrected(reader, current, now)
         reader.require(after)
         if after != standing:
-            await self._history(reader.stream).follow()  # what it rests on was not said by a leader of before
+            await self._history(reader.stream).follow()  # makes sure that no former leader has answered above
             after = structs.replace(after, newest=state(info).newest)
             if not await self.open_generations.swap(reader.function, after, revision):
                 return None
         if not after.closing:
             try:
                 await self._sweep(reader.function, after)
-                if reader.keys:  # an instance that runs it
+                if reader.keys:  # the caller is an instance that runs the function
                     await self._succeed(reader, created)
-            except JetrunnerError as error:  # the next step sweeps again; what is open counts
+            except JetrunnerError as error:  # the next step sweeps again; the generation is open all the same
                 log.warning(
-                    "%s: what is left of drained generations stays for now: %s", reader.function, error
+                    "%s: leftover durables and records cannot be deleted yet: %s",
+                    reader.function,
+                    error,
                 )
         return after
 
     async def _of_now(self, current: OpenGeneration | None, info: Mapping[str, Any]) -> OpenGeneration | None:
-        """The same, without what it says of messages that the stream has lost."""
+        """The open generation, without its statements on messages that the stream has lost."""
         if current is None or current.stream != info["config"]["name"]:
             return current
         history, known = self._history(current.stream), current.known
@@ -150,16 +152,16 @@ class Rollover:
             )
         return current if first is None or current.created != info["created"] else current.back(first)
 
-    def _predecessors(self, reader: Reader) -> Predecessors:
+    def _predecessors(self, reader: OrderedReader) -> Predecessors:
         return Predecessors(self._connection, self._project, reader.function, reader.stream, reader.subject)
 
-    async def _succeed(self, reader: Reader, created: str) -> None:
-        """Remove what it has left there, once none of it is read: what is open tells where it goes on."""
+    async def _succeed(self, reader: OrderedReader, created: str) -> None:
+        """Delete the durables of when the function kept no order, once nobody reads them: the open generation says where it goes on."""
         key = reader.function, created
         if key not in self._succeeded and await self._predecessors(reader).remove_unread(self._me):
             self._succeeded.add(key)
 
-    async def _begin(self, reader: Reader, info: Mapping[str, Any], now: Sharding) -> OpenGeneration:
+    async def _begin(self, reader: OrderedReader, info: Mapping[str, Any], now: Sharding) -> OpenGeneration:
         durable = identity.durable(self._project, reader.function)
         standing: dict[int, int] = {}
         for each in (await reshard.lags(self._connection, reader.stream, durable)).get(durable, ()):
@@ -170,13 +172,17 @@ class Rollover:
         generation, through = generations.oldest(stored, standing, now.generation, deliver=reader.deliver)
         newest = info["state"]["last_seq"]
         count = await self._count(reader, info["config"], generation)
-        if not standing:  # where durables stand, the bucket may have lost claims that are held
+        if not standing:  # if durables exist, the bucket may have lost claims that are held
             await self._claims.prepare(reader.function, generation, count)
         first = newest + 1 if reader.deliver == "new" and not standing else 0
         if before.durables:
             first, newest = min(before.floor, newest) + 1, min(before.floor, newest)
-            log.warning("%s goes on after %d, where it has come without order", reader.function, before.floor)
-        if interest.forgets(info["config"]):  # else a shard would lose what comes before it has an owner
+            log.warning(
+                "%s continues after %d, where it stood when it ran without order",
+                reader.function,
+                before.floor,
+            )
+        if interest.forgets(info["config"]):  # else a shard without an owner would lose messages
             of = Sharding(generation, count)
             shards = consumer.of_shards(self._project, reader.function, reader.subject, of, first)
             await interest.stand(self._connection, reader.stream, shards)
@@ -191,12 +197,12 @@ class Rollover:
             first=first,
             start=first,
             through=newest if first else through,
-            # With a bucket that was lost, turns would go back: what is sealed already could not be taken any more.
+            # After the loss of a bucket turns would go back, and sealed claims could not be taken any more.
             turn=max(await self._claims.turn(reader.function, generation), int(time.time())),
         )
 
-    async def _leave(self, reader: Reader, current: OpenGeneration, now: Sharding) -> OpenGeneration:
-        """A newer generation stores what comes: go on to the next one that has messages, once this one is drained."""
+    async def _leave(self, reader: OrderedReader, current: OpenGeneration, now: Sharding) -> OpenGeneration:
+        """A newer generation stores new messages: once this one is drained, move to the next one that has messages."""
         through = await self._drained(reader, current)
         if through is None:
             return current
@@ -205,21 +211,21 @@ class Rollover:
         log.info("%s: generation %d of %s is drained", reader.function, current.generation, reader.stream)
         return current.towards(target, through)
 
-    async def _late(self, reader: Reader, current: OpenGeneration) -> OpenGeneration:
+    async def _late(self, reader: OrderedReader, current: OpenGeneration) -> OpenGeneration:
         stored = await reshard.stored(self._connection, reader.stream, reader.subject, current.generation)
         late = generations.straggler(current, stored)
         if late < 0:
             return current
         log.warning(
-            "%s: %s has stored messages of generation %d after generation %d had opened; they run now",
+            "%s: %s stored messages of generation %d after generation %d had opened; they run now, out of order",
             reader.function, reader.stream, late, current.generation,
         )  # fmt: skip
         return current.towards(late, current.through)
 
     async def _next(
-        self, reader: Reader, current: OpenGeneration, config: Mapping[str, Any], gone: Gone
+        self, reader: OrderedReader, current: OpenGeneration, config: Mapping[str, Any], gone: IsGone
     ) -> OpenGeneration:
-        """Open the generation that was decided on, once all claims of the old one are sealed: none is held then."""
+        """Open the chosen generation, once all claims of the old one are sealed: then none is held."""
         function, generation = reader.function, current.generation
         if not await self._claims.seal(function, generation, current.count, current.turn, gone):
             return current
@@ -234,22 +240,22 @@ class Rollover:
         await self._claims.prepare(reader.function, current.to, count)
         return current.opened(count, positions)
 
-    async def _drained(self, reader: Reader, current: OpenGeneration) -> int | None:
+    async def _drained(self, reader: OrderedReader, current: OpenGeneration) -> int | None:
         durable = identity.durable(self._project, reader.function)
         known = (await reshard.lags(self._connection, reader.stream, durable)).get(durable, [])
         return await reshard.drained(self._connection, current, known)
 
-    async def _count(self, reader: Reader, config: Mapping[str, Any], generation: int) -> int:
+    async def _count(self, reader: OrderedReader, config: Mapping[str, Any], generation: int) -> int:
         told = generations.counts(config).get(generation)
         if told is not None:
             return told
         return await reshard.shards_with_messages(self._connection, reader.stream, reader.subject, generation)
 
-    def _corrected(self, reader: Reader, current: OpenGeneration, now: Sharding) -> OpenGeneration:
-        """What somebody changed by hand is followed: messages that nobody reads would be worse."""
+    def _corrected(self, reader: OrderedReader, current: OpenGeneration, now: Sharding) -> OpenGeneration:
+        """Follow a change of the stream by hand: messages that nobody reads would be worse than lost order."""
         if (current.count, current.positions) != (now.count, now.positions):
             log.warning(
-                "%s has other shards in the same generation: the order of what is stored is not kept;"
+                "the shards of %s were changed within their generation: stored messages lose their order;"
                 " use `runner shard resize` the next time",
                 reader.stream,
             )
@@ -259,9 +265,9 @@ class Rollover:
         return current.corrected(now, reader.subject, reader.keys or current.keys)
 
     async def _sweep(self, function: str, current: OpenGeneration) -> None:
-        """Remove what is left of generations that are drained: durables and their floors, claims, counts of failures.
+        """Remove the leftovers of drained generations: durables and their floors, claims, failure records.
 
-        Durables once more from time to time: an instance that stood still while it took a shard may have made one anew.
+        Durables are removed again every 30 s, because an instance that stood still while it took a shard may have made one.
         """
         swept, when = self._swept.get(function, (None, 0.0))
         now = time.monotonic()
@@ -287,5 +293,5 @@ class Rollover:
             try:
                 await self._kv.remove(key)
             except PermissionDenied as error:
-                log.debug("what is left of drained generations stays: %s", error)
+                log.debug("durables and claims of drained generations cannot be deleted: %s", error)
                 return

@@ -1,35 +1,35 @@
-"""What should be whose: the shares of all instances, by what this one knows of members and claims."""
+"""Which instance should own which shard, by the members and claims that this one knows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from runner.cluster.claims import Claims, Standing
+from runner.cluster.claims import Claims, StoredClaim
 from runner.cluster.members import Members
 from runner.core import takeover
 from runner.core.assignment import assign
 from runner.core.takeover import Decision, decide, why_unowned
 
 if TYPE_CHECKING:
-    from runner.ordered.function import OrderedFunction
+    from runner.ordered.functionshards import FunctionShards
 
 
 class View:
-    """Reads members and claims, and changes nothing."""
+    """Computes shares and decisions from members and claims; changes nothing."""
 
-    def __init__(self, members: Members, claims: Claims, functions: Sequence[OrderedFunction]) -> None:
+    def __init__(self, members: Members, claims: Claims, functions: Sequence[FunctionShards]) -> None:
         self._members = members
         self._claims = claims
         self._functions = functions
         self._shares: dict[str, str] = {}
 
     def names(self) -> list[str]:
-        """Every shard that is open."""
+        """The names of all open shards."""
         return [name for function in self._functions for name in function.shard_names()]
 
     def shares(self, owned: Iterable[str]) -> dict[str, str]:
-        """Who should own every shard of our functions; no instance, for any other that is owned or claimed here."""
+        """The instance that should own each shard of our functions; empty for any other shard that is owned or claimed here."""
         me, living = self._members.me.instance, self._members.living
         shares = {name: "" for name, known in self._claims.known.items() if known.claim.owner == me}
         shares.update(dict.fromkeys(owned, ""))
@@ -42,13 +42,13 @@ class View:
         self._shares = shares
         return shares
 
-    def decide(self, name: str, share: str, held: Standing | None, *, disputed: bool) -> Decision:
-        """What this instance should do about a shard, whose claim it holds as it was last written, or does not hold."""
-        known = self._claims.known.get(name, Standing())
+    def decide(self, name: str, share: str, held: StoredClaim | None, *, disputed: bool) -> Decision:
+        """What this instance should do about a shard; `held` is its claim as last written, if this instance holds it."""
+        known = self._claims.known.get(name, StoredClaim())
         owner = known.claim.owner
         sealed = known.claim.sealed > self._turn(name)
         return decide(
-            takeover.Standing(owner, known.revision, known.readable, sealed, self._claims.vacant(name)),
+            takeover.SeenClaim(owner, known.revision, known.readable, sealed, self._claims.vacant(name)),
             takeover.Owner(owner in self._members.living, self._members.buried(owner)),
             me=self._members.me.instance,
             held=held.revision if held is not None else None,
@@ -57,15 +57,15 @@ class View:
         )
 
     def _turn(self, name: str) -> int:
-        """How often a generation of its function has begun to close, as far as is known here."""
+        """How often a generation of the shard's function has begun to close, as far as is known here."""
         named = name.partition(".")[0]
         open_generations = (
             each.open_generation for each in self._functions if each.binding.function == named
         )
         return next((current.turn for current in open_generations if current is not None), 0)
 
-    def standing(self, function: OrderedFunction, moving: Iterable[str]) -> dict[str, str]:
-        """What of a function does not go on now, and why; `moving` are shards that change hands while nothing runs there."""
+    def standing(self, function: FunctionShards, moving: Iterable[str]) -> dict[str, str]:
+        """What stands still in a function now, with the reasons; `moving` are shards that change hands and run no message."""
         standing = {
             f"shard {name}": "it is being taken, confirmed or handed over"
             for name in moving
@@ -77,13 +77,13 @@ class View:
             standing[name] = f"all shards of generation {current.generation} are given back before it opens"
         return standing | self.unowned(function)
 
-    def unowned(self, function: OrderedFunction) -> dict[str, str]:
-        """Its open shards that no living instance owns, and why."""
+    def unowned(self, function: FunctionShards) -> dict[str, str]:
+        """The function's open shards that no living instance owns, with the reasons."""
         found = {}
         for name in function.shard_names():
-            known = self._claims.known.get(name, Standing())
+            known = self._claims.known.get(name, StoredClaim())
             why = why_unowned(
-                takeover.Standing(known.claim.owner, known.revision, known.readable),
+                takeover.SeenClaim(known.claim.owner, known.revision, known.readable),
                 share=self._shares.get(name, ""),
                 living=known.claim.owner in self._members.living,
                 vacant=known.claim.vacant,

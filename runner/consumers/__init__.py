@@ -1,1 +1,1 @@
-"""The durable consumers that a function reads: which they are, and that they stay as they should be."""
+"""The durable consumers that a function reads: this room finds or makes them, and keeps their settings as they should be."""

@@ -1,8 +1,8 @@
-"""Durables that outlive deletion: made when they are missing, at their last floor when somebody deleted them.
+"""Durables that outlive deletion: a missing one is made, and a deleted one is made again at its last floor.
 
-Rule 1: a floor counts in the history of the stream that it was read in. What has taken the numbers of messages that are lost
-        is read from its first message on.
-Rule 2: no durable begins above the next message of its stream: what comes until then would be passed over.
+Rule 1: a floor counts only in the history of the stream that it was read in. If messages were lost and others have their sequences
+        by now, these are read from the first one on.
+Rule 2: no durable begins above the next message of its stream: it would pass over all messages until then.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from runner.runtime.histories import Histories
 log = logging.getLogger("jetrunner.durables")
 
 AGAIN_SECONDS = 2.0
-"""A leader that was just elected, or deposed, may not know of the last messages."""
+"""Pause before a leader is asked again: one that was just elected, or deposed, may not know of the last messages."""
 
 
 class Durables:
@@ -43,9 +43,9 @@ class Durables:
         refilter: bool = True,
         after: int | None = None,
     ) -> dict[str, Any]:
-        """The durable is there afterwards: new, or anew at its floor when somebody deleted it, or `after` a sequence.
+        """Make sure of a durable: it is new, or is made again at its floor if somebody deleted it, or begins after the sequence `after`.
 
-        With `refilter` it reads what is wanted; else one that is there keeps its filter.
+        With `refilter` it gets the filter of `wanted`; else an existing durable keeps its own filter.
         """
         history, durable = self._histories.of(stream), wanted.durable_name
         while True:
@@ -65,17 +65,17 @@ class Durables:
                 if info.get("num_pending"):
                     log.info("new durable %s on %s, pending: %d", durable, stream, info["num_pending"])
                 return info
-            await self._remove(stream, info)  # it was placed in the history before
+            await self._remove(stream, info)  # its start was chosen in the previous history
 
     async def _placed(
         self, stream: str, wanted: consumer.ConsumerConfig, after: int | None
     ) -> consumer.ConsumerConfig:
-        """The same, beginning where the one before it has ended."""
+        """The same settings, with the start where the previous durable ended."""
         history, durable = self._histories.of(stream), wanted.durable_name
         now = await history.check(thorough=False)
         if (
             now.work_queue
-        ):  # it holds what is not settled, and nothing else; the server lets none begin elsewhere
+        ):  # a work queue holds only unsettled messages; the server lets no durable begin elsewhere
             return msgspec.structs.replace(wanted, deliver_policy="all", opt_start_seq=0)
         if after is not None:
             start = min(after, now.last) + 1 if after else 0
@@ -89,23 +89,32 @@ class Durables:
         start = begin(floor.sequence, verdict, wanted.opt_start_seq, now.last)
         match verdict:
             case Another():
-                log.warning("durable %s begins with its stream: %s was made again", durable, stream)
+                log.warning(
+                    "durable %s starts with the first message: stream %s was created again", durable, stream
+                )
             case Back():
-                log.warning("durable %s is gone, and %s went back: it goes on at %d", durable, stream, start)
+                log.warning(
+                    "durable %s was deleted, and stream %s went back: the durable is created again at %d",
+                    durable,
+                    stream,
+                    start,
+                )
             case _ if floor.sequence >= wanted.opt_start_seq:
-                log.warning("durable %s on %s was deleted; it goes on after %d", durable, stream, start - 1)
+                log.warning(
+                    "durable %s on %s was deleted; it is created again after %d", durable, stream, start - 1
+                )
         return msgspec.structs.replace(
             wanted, deliver_policy="by_start_sequence" if start else "all", opt_start_seq=start
         )
 
     async def _beyond(self, stream: str, existing: dict[str, Any]) -> bool:
-        """Whether a durable would pass over what comes next: it is farther than its stream, and stays so."""
+        """Whether a durable would pass over the next messages: it is ahead of its stream, and still is when asked again."""
         delivered = existing["delivered"]["stream_seq"]
         history = self._histories.of(stream)
         try:
             if delivered <= (await history.check(thorough=False)).last:
                 return False
-        except PermissionDenied:  # to look at the stream
+        except PermissionDenied:  # no right to look at the stream
             return False
         await anyio.sleep(AGAIN_SECONDS)
         now = await history.check()
@@ -113,7 +122,7 @@ class Durables:
 
     async def _remove(self, stream: str, existing: dict[str, Any]) -> None:
         log.warning(
-            "durable %s is at %d, and %s ends before that: it is made again there",
+            "durable %s stands at %d, which does not fit stream %s: it is created again",
             existing["name"], existing["delivered"]["stream_seq"], stream,
         )  # fmt: skip
         await consumer.remove(self._connection, stream, existing["name"])

@@ -1,18 +1,18 @@
-"""Where one message is in this process: what an instance answers when it is asked for it."""
+"""Where one message is in this process: the answer of an instance that is asked for it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
 
-from runner.core.holding import Held, Question, Step
+from runner.core.holding import Held, HoldingStep, Question
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.pull import Pull
 from runner.pipeline.message import SENT_BACK, read
 
 
 def found_in(pulls: Iterable[Pull], about: Question) -> list[Delivery]:
-    """The deliveries of a message that these have in work: as its stream has delivered it, and as it was sent back."""
+    """The deliveries of a message in these pulls, both from its own stream and sent back."""
     found = []
     for pull in pulls:
         if pull.stream == about.stream and (known := pull.unsettled.get(about.sequence)) is not None:
@@ -26,37 +26,37 @@ def found_in(pulls: Iterable[Pull], about: Question) -> list[Delivery]:
 
 
 def is_about(delivery: Delivery, about: Question) -> bool:
-    """Whether a message that was sent back is the one that is asked about."""
+    """Whether a message that was sent back is the message asked about."""
     origin = read(delivery).origin
     return (origin.stream, origin.sequence) == (about.stream, about.sequence)
 
 
 def held(function: str, delivery: Delivery, others: Mapping[int, Delivery], *, apart: bool) -> Held:
-    """What is told of a delivery; `others` are those of its pull, and `apart` says that its handler runs in another process."""
+    """Describe a delivery. `others` are the deliveries of its pull; `apart`: a suspect's handler runs in another process."""
     return Held(
         function=function,
         step=step_of(delivery, others),
         attempt=delivery.attempt,
         since=unix(delivery.started) if delivery.started else 0.0,
         apart=apart and delivery.in_cell,
-        late=delivery.overdue or delivery.abandoned,
+        late=delivery.overdue or delivery.abandoned is not None,
         sent_back=delivery.subject.startswith(SENT_BACK),
     )
 
 
-def step_of(delivery: Delivery, others: Mapping[int, Delivery]) -> Step:
-    """How far it has come."""
+def step_of(delivery: Delivery, others: Mapping[int, Delivery]) -> HoldingStep:
+    """How far a delivery has come."""
     if delivery.finishing:
         return "settling"
     if delivery.task is not None or delivery.in_cell:
         return "running"
     if not delivery.started:
         return "queued"
-    # Of a batch, the task stands with one of its messages alone.
+    # Only one message of a batch carries the task.
     together = (each for each in others.values() if each.task is not None)
     return "running" if any(each.started == delivery.started for each in together) else "settling"
 
 
 def unix(monotonic: float) -> float:
-    """A time of the monotonic clock as Unix time."""
+    """Convert a time of the monotonic clock to Unix time."""
     return time.time() + monotonic - time.monotonic()

@@ -1,10 +1,10 @@
-"""Messages that a function kept back while it had `ordered_by`: once it has it no more, they are sent back to the function by its name.
+"""Messages that a function kept back while it had `ordered_by`: once it has not, they are sent back to the function by its name.
 
-Rule 1: dead letters that were on their way, and what was parked, run; a dead letter that a key was parked behind stays, as
-        those of other functions do.
-Rule 2: each is stored where the function reads it before it is removed where it was, under a Msg-Id of its own: doing it
-        again, or in several instances at once, is harmless.
-Rule 3: a mark is freed last: whoever comes next finds what is left.
+Rule 1: parked messages run, and so do dead letters that were on their way back. The dead letter that a key was parked behind stays
+        a dead letter, as those of other functions do.
+Rule 2: each message is stored where the function reads it before it is removed from its old place, and has a Msg-Id of its own. So
+        it does no harm to do this again, or in several instances at once.
+Rule 3: a mark is freed last, so that whoever comes next finds the messages that are left.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from runner.core import identity, origin
 from runner.core.park import Letter, Mark
 from runner.core.quantity import counted
 from runner.errors import JetrunnerError, PermissionDenied, Unconfirmed
-from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletterpage import StoredDeadLetter
 from runner.jetstream.deadletters import DeadLetters, NotRedriven
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.ownstreams import PARKED
-from runner.jetstream.parked import Message, Parked, is_bare
+from runner.jetstream.parked import Parked, ParkedMessage, is_bare
 from runner.jetstream.publisher import Outgoing
 from runner.runtime.runtime import Runtime
 from runner.telemetry.attempt import as_origin
@@ -36,7 +36,7 @@ RETRY_SECONDS = 5.0
 
 
 class KeptBack:
-    """Sends back what is kept back of one function that keeps no order."""
+    """Sends back the messages that are kept back of one function that keeps no order."""
 
     def __init__(self, runtime: Runtime, function: str) -> None:
         self._runtime = runtime
@@ -48,7 +48,7 @@ class KeptBack:
         self._due = asyncio.Event()
 
     async def start(self) -> None:
-        """Look now, and whenever somebody writes a mark all the same."""
+        """Look now, and again whenever a mark that keeps messages back is written."""
         await self._marks.watch(self._function, lambda mark: self._due.set() if mark.diverts else None)
         self._runtime.tasks.start_soon(self._run)
 
@@ -58,16 +58,18 @@ class KeptBack:
             try:
                 await self._look()
             except PermissionDenied as error:
-                log.debug("what is kept back of %s cannot be looked at: %s", self._function, error)
+                log.debug("cannot read what is kept back for %s: %s", self._function, error)
             except (JetrunnerError, ValueError) as error:
-                log.warning("%s: what was kept back is not sent back yet: %s", self._function, error)
+                log.warning(
+                    "%s: messages that were kept back cannot be sent back yet: %s", self._function, error
+                )
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             await self._due.wait()
 
     async def _look(self) -> None:
         for history in (self._runtime.histories.bucket, self._runtime.histories.of(PARKED)):
-            await history.follow()  # a leader that is behind would leave out a key
+            await history.follow()  # a leader that lags would leave out a key
         names = {key for _, key in await self._marks.names(self._function)}
         names.update(key for _, key in await self._parked.counts(self._function))
         for key in sorted(names):
@@ -77,7 +79,7 @@ class KeptBack:
             messages = await self._send_parked(key)
             if letters or messages:
                 log.warning(
-                    "%s keeps no order any more: of key %s, %s and %s that were kept back run now",
+                    "%s no longer keeps order: of key %s, %s and %s that were kept back run now",
                     self._function, key, counted(letters, "dead letter"), counted(messages, "parked message"),
                 )  # fmt: skip
             if entry is not None and mark is not None:
@@ -93,7 +95,7 @@ class KeptBack:
             count += await self._send_letter(stored, None)
         return count
 
-    async def _send_letter(self, stored: Stored, letter: Letter | None) -> int:
+    async def _send_letter(self, stored: StoredDeadLetter, letter: Letter | None) -> int:
         pairs = [*as_origin(stored.pairs), *letter.headers] if letter is not None else stored.pairs
         try:
             await self._letters.send_back(stored, pairs)
@@ -112,18 +114,18 @@ class KeptBack:
             after = message.sequence + 1
             place = message.origin
             if place is None:
-                continue  # somebody else's
+                continue  # somebody else's message
             if is_bare(message):
                 await self._known.bury(message, place)
             else:
                 await self._send(message, origin.build(place, message.pairs))
                 count += 1
             if not await history.still(moment):
-                raise Unconfirmed(f"{PARKED} may be another by now")  # and its numbers other messages'
+                raise Unconfirmed(f"{PARKED} may be another by now")  # and its sequences others' messages
             await self._parked.remove(message.sequence)
         return count
 
-    async def _send(self, message: Message, pairs: Sequence[tuple[str, str]]) -> None:
+    async def _send(self, message: ParkedMessage, pairs: Sequence[tuple[str, str]]) -> None:
         target = identity.again_subject(self._runtime.project, self._function)
         place = message.origin
         assert place is not None

@@ -12,10 +12,10 @@ from runner.core import deadletter, header, identity, origin
 from runner.core.deadletter import GivenUp
 from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
-from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletterpage import StoredDeadLetter
 from runner.jetstream.deadletters import DeadLetters, NotRedriven, Selection
 from runner.jetstream.ownstreams import DEADLETTERS, PARKED
-from runner.jetstream.parked import Message
+from runner.jetstream.parked import ParkedMessage
 from runner.jetstream.publisher import retry_until
 from runner.runtime.runtime import Runtime
 from runner.telemetry.attempt import as_origin
@@ -27,7 +27,7 @@ OMITTED = (deadletter.BODY, deadletter.OMITTED), (deadletter.HEADERS, deadletter
 
 
 class Letters:
-    """Reads and removes them, at the stream's leader: a replica may lag."""
+    """Reads and removes a function's dead letters, at the stream's leader: a replica may lag."""
 
     def __init__(self, runtime: Runtime, function: str) -> None:
         self._function = function
@@ -37,7 +37,7 @@ class Letters:
         self._histories = runtime.histories
 
     async def replayed(self, letter: Letter, since: float) -> Replayed | None:
-        """One that comes back, `since` when its key does; None when it is gone, or cannot run."""
+        """Make a returning message of a dead letter; `since` is when its key returns. None if the letter is gone, or cannot run."""
         stored = await self.stored(letter)
         if stored is None:
             log.info("%s: dead letter %d is gone, and does not come back", self._function, letter.sequence)
@@ -52,16 +52,16 @@ class Letters:
             return None
         return Replayed(place, headers, body, letter.sequence, letter.asked or since, letter)
 
-    async def stored(self, letter: Letter) -> Stored | None:
-        """One by its number; another one of that number is none."""
+    async def stored(self, letter: Letter) -> StoredDeadLetter | None:
+        """The dead letter at its sequence; None if it is gone, or if another message has that sequence."""
         history = self._histories.of(DEADLETTERS)
         stored = await history.surely(partial(self._letters.following, self._selection, letter.sequence))
         if stored is None or stored.letter.sequence != letter.sequence:
             return None
         return stored if not letter.stored or stored.stored_ns == letter.stored else None
 
-    async def all(self) -> AsyncIterator[Stored]:
-        """Every one, oldest first; what a replica that is behind leaves out, its leader tells."""
+    async def all(self) -> AsyncIterator[StoredDeadLetter]:
+        """All dead letters, oldest first. Letters that a lagging replica leaves out are read from the leader."""
         last, history = 0, self._histories.of(DEADLETTERS)
         async for stored in self._letters.browse(self._selection):
             last = stored.letter.sequence
@@ -72,12 +72,12 @@ class Letters:
             yield late
 
     async def remove(self, letter: Letter) -> None:
-        """It is settled; no error when it is gone already."""
+        """Remove a settled dead letter; no error if it is gone already."""
         if await self.stored(letter) is not None:
             await self._letters.remove(letter.sequence)
 
     async def parked_behind(self, mark: Mark) -> Letter | None:
-        """The dead letter that a key was parked behind; earlier copies of it are removed."""
+        """The dead letter that a key was parked behind; older copies of that letter are removed."""
         if mark.given_up is None:
             return None
         found = [each async for each in self.all() if each.letter.origin.same(mark.given_up)]
@@ -88,10 +88,10 @@ class Letters:
         letter = found[-1].letter
         return Letter(letter.sequence, found[-1].stored_ns, letter.origin_sequence, letter.timestamp_ns)
 
-    async def bury(self, message: Message, place: Origin) -> None:
-        """Make a dead letter of a parked message whose body is gone; the same one when it is done once more.
+    async def bury(self, message: ParkedMessage, place: Origin) -> None:
+        """Make a dead letter of a parked message whose body is gone. Doing it again makes no second one.
 
-        Returns when it is stored. Raises JetrunnerError.
+        Returns once the dead letter is stored. Raises JetrunnerError.
         """
         why = f"it was too large to be parked with its body, and {place.stream}:{place.sequence} is not there any more"
         given_up = GivenUp(0, "object_missing", why)

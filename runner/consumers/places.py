@@ -1,4 +1,4 @@
-"""The durables that a function without order may read: what each stands for, how it is named, and how it is made."""
+"""The durables that a function without order may read: the subject of each, its name, and its settings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from runner.bindings import Binding
+from runner.consumers.durablesource import DurableSource, reader
 from runner.consumers.predecessors import PROJECT, SUBJECT
-from runner.consumers.source import Source, reader
 from runner.core import sharding
-from runner.core.reading import Place
+from runner.core.reading import Durable
 from runner.core.streams.plan import ALSO
 from runner.jetstream import consumer
 from runner.jetstream.consumer import ConsumerConfig
@@ -20,11 +20,11 @@ from runner.jetstream.inventory import consumers_on, subjects_of
 from runner.runtime.runtime import Runtime
 
 NARROWED = "jetrunner.narrowed"
-"""Of a durable that read more before: what it has delivered of that comes again, and is not its own any more."""
+"""Metadata of a durable that read more before: messages of the rest that it has delivered come again, and are not its own any more."""
 
 
 class Places:
-    """Those of one function."""
+    """The durables that one function may read."""
 
     def __init__(self, runtime: Runtime, binding: Binding, stream: str, durable: str) -> None:
         self._connection = runtime.connection
@@ -36,16 +36,16 @@ class Places:
         self.sharded = sharding.read(config) is not None
         self._captured = config.get("subjects") or ()
 
-    def of(self, info: Mapping[str, Any]) -> Place | None:
-        """What a durable reads; None where that is no subject of a function's."""
+    def of(self, info: Mapping[str, Any]) -> Durable | None:
+        """A durable and its subject; None if it has not exactly one subject."""
         config = info["config"]
         found = subjects_of(config)
         if not found and (told := (config.get("metadata") or {}).get(SUBJECT)):
             found = (told,)
-        return Place(info["name"], found[0]) if len(found) == 1 else None
+        return Durable(info["name"], found[0]) if len(found) == 1 else None
 
-    async def beside(self) -> dict[Place, dict[str, Any]]:
-        """The durables beside the first one, and what the server says of each."""
+    async def beside(self) -> dict[Durable, dict[str, Any]]:
+        """The durables beside the first one, with the server's info of each."""
         infos = [
             each
             for each in await consumers_on(self._connection, self._stream)
@@ -59,11 +59,11 @@ class Places:
         return f"{self._durable}-{ALSO}-{digest}"
 
     def first(self, subject: str, *, narrowed: bool = False) -> ConsumerConfig:
-        """The first durable, for a subject."""
-        return self.config(Place(self._durable, subject), narrowed=narrowed)
+        """The settings of the first durable, for a subject."""
+        return self.config(Durable(self._durable, subject), narrowed=narrowed)
 
-    def config(self, place: Place, *, start: int = 0, narrowed: bool = False) -> ConsumerConfig:
-        """A durable as it is wanted."""
+    def config(self, place: Durable, *, start: int = 0, narrowed: bool = False) -> ConsumerConfig:
+        """The settings that a durable should have."""
         whole = self.sharded and sharding.reads_all(place.subject, self._captured)
         made = consumer.config(
             place.durable, place.subject, self._binding.deliver, self._binding.function,
@@ -74,9 +74,9 @@ class Places:
             told[NARROWED] = "yes"
         return msgspec.structs.replace(made, metadata=told)
 
-    def source(self, wanted: ConsumerConfig, info: Mapping[str, Any]) -> Source:
-        """How the first durable is read."""
+    def source(self, wanted: ConsumerConfig, info: Mapping[str, Any]) -> DurableSource:
+        """The first durable as a source: its settings, and the reader of its subjects where one is needed."""
         narrowed = NARROWED in (info["config"].get("metadata") or {})
         if not (self.sharded or narrowed):
-            return Source(wanted)
-        return Source(wanted, reader(wanted.metadata[SUBJECT], ()))
+            return DurableSource(wanted)
+        return DurableSource(wanted, reader(wanted.metadata[SUBJECT], ()))

@@ -1,8 +1,9 @@
-"""How far a function came with earlier durables: it had another `durable=` then, or it kept order and does not now, or the other way round.
+"""How far a function came with earlier durables: it had another `durable=`, or has gained or lost `ordered_by` since.
 
-Rule 1: a function goes on after the farthest place up to which any of them has settled everything of its subject.
-Rule 2: no instance begins before those that read with the others have gone: both would run what comes meanwhile.
-Rule 3: the others are removed once that place stands for those of now: they would be taken for the function's again.
+Rule 1: a function continues after the farthest sequence up to which one of these durables has settled all messages of its subject.
+Rule 2: no instance begins while another still reads with these durables: both would run the messages that come meanwhile.
+Rule 3: the earlier durables are removed once the present ones stand at that sequence. Else they would be taken for the function's
+        again.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ from runner.jetstream.inventory import consumers_on, subjects_of
 log = logging.getLogger("jetrunner.durables")
 
 SUBJECT = "jetrunner.subject"
-"""In a durable's metadata: the function's subject, as published, for which its filter stands."""
+"""Key in a durable's metadata: the function's subject, as published, that its filter stands for."""
 PROJECT = "jetrunner.project"
-"""In a durable's metadata: whose it is, where its name does not tell."""
+"""Key in a durable's metadata: its project, where its name does not tell."""
 
 
 class Before(Struct, frozen=True):
-    """What was left."""
+    """The durables that a function has left, and how far they came."""
 
     floor: int = 0
-    """Everything of the subject up to this sequence is settled; 0: not known."""
+    """All messages of the subject up to this sequence are settled; 0: not known."""
     durables: tuple[str, ...] = ()
-    """To be removed once the place is kept."""
+    """Durables to be removed once the floor is kept."""
     ordered: bool = False
-    """Whether the function has kept order, and its open generation is to be removed, too."""
+    """Whether the function has kept order; then its open generation is to be removed, too."""
 
 
 class Predecessors:
@@ -56,7 +57,7 @@ class Predecessors:
         self._open_generations = reshard.GenerationStore(connection, project)
 
     async def unordered(self, durable: str) -> Before:
-        """Other durables of the function without order than this one. Raises ServerError."""
+        """The function's other durables without order, besides this one. Raises ServerError."""
         try:
             found = [
                 info
@@ -68,7 +69,7 @@ class Predecessors:
         return Before(self._farthest(found), tuple(each["name"] for each in found))
 
     async def ordered(self) -> Before:
-        """The shards of the function when it kept order. Raises ServerError."""
+        """The durables of the function's shards, from when it kept order. Raises ServerError."""
         try:
             current, _ = await self._open_generations.read(self._function)
         except ServerError as error:
@@ -110,11 +111,11 @@ class Predecessors:
             waits = shard["num_pending"] or shard["num_ack_pending"]
             if waits or last > shard["delivered"]["stream_seq"]:
                 least = min(least, shard["ack_floor"]["stream_seq"])
-        # What later generations hold has come after all that this one holds, and is not read.
+        # Messages of later generations came after all messages of this one, and are not read.
         return Before(max(floor, least if newest else min(least, through)), names, ordered=True)
 
     async def remove(self, before: Before) -> None:
-        """Remove what was left. Raises ServerError."""
+        """Remove the durables that were left. Raises ServerError."""
         for name in before.durables:
             await consumer.remove(self._connection, self._stream, name)
         if before.ordered:
@@ -131,7 +132,7 @@ class Predecessors:
         return True
 
     async def reader(self, before: Before, me: str) -> str:
-        """An instance other than `me` that reads what was left, without order; empty: none. Raises ServerError."""
+        """An instance other than `me` that reads a durable that was left, without order; empty: none. Raises ServerError."""
         return await reader_of(
             self._connection, self._project, self._function, self._stream, before.durables, me=me
         )

@@ -1,4 +1,4 @@
-"""What the server refuses of a function's durable, in words that say whose it is and what can be done."""
+"""Errors when the server refuses a function's durable: they name the function and say what can be done."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HINTS = {
 
 
 def refused(place: str, durable: str, stream: str, error: JetrunnerError) -> JetrunnerError:
-    """The same error, of the same kind, with the function it is about, told as `<file>:<line>: <function>`."""
+    """The same kind of error, with the function that it is about, named as `<file>:<line>: <function>`."""
     if not isinstance(error, ServerError):
         return JetrunnerError(f"{place}: {error}", hint=error.hint)
     hint = error.hint or HINTS.get(error.code, "")
@@ -41,9 +41,9 @@ async def require_room(
     shards: tuple[str, int],
     subject: str,
 ) -> None:
-    """The stream takes the durables of a function's shards, which are made later. Raises UsageError.
+    """Check that the stream has room for the durables of a function's shards, which are made later. Raises UsageError.
 
-    `config` is the stream's, `shards` how the names of the durables begin and how many there are.
+    `config` is the stream's config; `shards` is the prefix of the durables' names, and their number.
     """
     most, queue = config.get("max_consumers") or -1, config.get("retention") == "workqueue"
     if most <= 0 and not queue:

@@ -1,4 +1,4 @@
-"""One message on its way back."""
+"""A message on its way back: a dead letter or a parked message that runs again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from runner.core import header, origin
-from runner.core.failed import Failed
+from runner.core.failurerecord import FailureRecord
 from runner.core.origin import Origin
 from runner.core.park import Letter
 from runner.jetstream.delivery import Delivery, Source
@@ -15,11 +15,11 @@ from runner.jetstream.ownstreams import DEADLETTERS, PARKED
 
 FIRST_PARKED = -(1 << 61)
 FIRST_LETTER = FIRST_PARKED - (1 << 60)
-"""Sequences of their streams are counted from here: these numbers name a message on its way back, in any process."""
+"""Dead letters and parked messages are numbered from here. In every process the number names the same message on its way back."""
 
 
 def known_as(sequence: int, *, letter: bool) -> int:
-    """What a record of failures names one on its way back by."""
+    """The number of a message on its way back in a record of failures."""
     return -(sequence + (FIRST_LETTER if letter else FIRST_PARKED))
 
 
@@ -30,24 +30,24 @@ class Replayed(Struct, frozen=True):
     headers: Sequence[tuple[str, str]]
     body: bytes
     sequence: int
-    """Its own, among the dead letters or in `PARKED`."""
+    """Its sequence in `DEADLETTERS` or `PARKED`."""
     since: float
-    """Unix time from which on its age counts."""
+    """Its age counts from this Unix time."""
     letter: Letter | None = None
-    """None for a parked one."""
+    """The dead letter; None for a parked message."""
 
     @property
     def number(self) -> int:
-        """What its delivery is known by."""
+        """The number of its delivery in a pull."""
         return -self.message
 
     @property
     def message(self) -> int:
-        """What a record of its failures names it by."""
+        """Its number in a record of failures."""
         return known_as(self.sequence, letter=self.letter is not None)
 
-    def delivery(self, subject: str, function: str, failed: Failed | None, source: Source) -> Delivery:
-        """As if it had just come from its stream."""
+    def delivery(self, subject: str, function: str, failed: FailureRecord | None, source: Source) -> Delivery:
+        """Make a delivery, as if the message had just come from its stream."""
         stream = PARKED if self.letter is None else DEADLETTERS
         reply = f"$JS.ACK.{stream}.{function}.1.{self.sequence}.0.{int(self.since * 1e9)}.0"
         block = header.encode(origin.build(self.place, self.headers))
@@ -61,5 +61,5 @@ class Replayed(Struct, frozen=True):
             attempt,
             source,
             careful=True,
-            deliveries=2,  # the server does not count them: its start is recorded each time
+            deliveries=2,  # the server does not count its deliveries: each start is recorded
         )

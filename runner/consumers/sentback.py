@@ -1,12 +1,12 @@
-"""Messages on `$JETRUNNER.again.<project>.<function>` of a function that keeps order: each becomes a dead letter, and comes back as one.
+"""Messages on `$JETRUNNER.again.<project>.<function>` of an ordered function: each becomes a dead letter that comes back.
 
-Nothing is sent there any more: a dead letter of an ordered function comes back by its key's mark. But an earlier release
-did so, and so does a command that was told by the server that the function keeps no order.
+Normally no message is sent there: a dead letter of an ordered function comes back by its key's mark. But an earlier release sent
+them there, and so does a command that was told by the server that the function keeps no order.
 
-Rule 1: it is acknowledged once it is a dead letter, and its key's mark names that.
-Rule 2: the durable is removed when nothing waits for it, and all that it has delivered is removed from the stream first:
-        what stands there without a durable was never delivered.
-Rule 3: the durable tells commands where a dead letter goes; so an ordered function does not keep it.
+Rule 1: a message is acknowledged once it is a dead letter, and its key's mark names that letter.
+Rule 2: the durable is removed when no message waits for it. All messages that it has delivered are removed from the stream first,
+        so that a message without a durable was never delivered.
+Rule 3: commands take the durable as a sign that the function keeps no order, so an ordered function does not keep it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ LIMIT = 16
 PATIENCE_SECONDS = 5.0
 REPEAT_SECONDS = 5.0
 LOOK_SECONDS = 60.0
-"""In case nothing was heard."""
+"""The subject is checked this often even if no message was heard on it."""
 WHY = "it was sent back to this function"
 NOWHERE = "it was sent back, and does not say where it came from"
 
 
 class SentBack:
-    """Takes in what was sent back to one ordered function by its name."""
+    """Takes in the messages that were sent back to one ordered function by its name."""
 
     def __init__(self, runtime: Runtime, binding: Binding, pipeline: Pipeline, durables: Durables) -> None:
         self._runtime = runtime
@@ -67,19 +67,19 @@ class SentBack:
         self._history = runtime.histories.of(AGAIN)
         self._history.add(self._pull)
         self._stays = False
-        """Whether what is settled there may not be removed: then the durable is what knows of it."""
+        """Whether settled messages may not be removed: then the durable is kept, because it alone knows that they are settled."""
         self._due = True
         self._looked = 0.0
         self._closed = False
         self._looking = asyncio.Lock()
 
     async def start(self) -> None:
-        """Look now, and whenever something is sent there."""
+        """Look now, and whenever a message is sent there."""
         await self._connection.wire.subscribe(self._subject, self._heard)
         await self.look()
 
     async def close(self) -> None:
-        """Ask for nothing more, and give back what has not been taken in."""
+        """Ask for no more messages, and give back those that were not taken in."""
         self._closed = True
         async with self._looking:
             await self._stop_pulling()
@@ -89,11 +89,11 @@ class SentBack:
         self._runtime.tasks.start_soon(self.look)
 
     def _gone(self) -> None:
-        """The durable is not there any more: another instance has found nothing left."""
+        """The durable is gone: another instance has found no message left."""
         self._heard()
 
     async def look(self) -> None:
-        """Take in what is there, and remove the durable once nothing is; called every few seconds."""
+        """Take in waiting messages, and remove the durable once there are none; called every few seconds."""
         if self._closed or self._looking.locked():
             return
         if not self._due and time.monotonic() - self._looked < LOOK_SECONDS:
@@ -105,11 +105,11 @@ class SentBack:
                 self._looked = time.monotonic()
             except JetrunnerError as error:
                 self._due = True
-                log.debug("what was sent back to %s cannot be looked at: %s", self._function, error)
+                log.debug("cannot read what was sent back to %s: %s", self._function, error)
 
     async def _look(self) -> bool:
-        """Whether there is more to come."""
-        with suppress(PermissionDenied):  # then nothing tells whether it went back, which was said
+        """Whether more messages may come."""
+        with suppress(PermissionDenied):  # then it is not known whether it went back; a warning said so
             await self._history.check(thorough=False)
         moment = self._history.moment
         info = await consumer.info(self._connection, AGAIN, self._durable)
@@ -128,15 +128,15 @@ class SentBack:
         return await self._remove(info["delivered"]["stream_seq"], moment)
 
     async def _remove(self, delivered: int, moment: tuple[int, int]) -> bool:
-        """All that was delivered at that moment is settled: remove it, and the durable."""
+        """Remove the durable and the messages that it had delivered at that moment, all of which are settled."""
         try:
             if not await self._history.still(moment):
-                return True  # the number may be of another stream, whose messages were not delivered
+                return True  # the sequence may belong to another stream, whose messages were not delivered
             await purge(self._connection, AGAIN, self._subject, delivered)
             await consumer.remove(self._connection, AGAIN, self._durable)
         except PermissionDenied:
             self._stays = True
-        return True  # something may have been sent there meanwhile
+        return True  # a message may have been sent there meanwhile
 
     async def _stop_pulling(self) -> None:
         if self._pull in self._pulls:
@@ -162,21 +162,21 @@ class SentBack:
                 await self._name(text, ack.seq, incoming)
         except (JetrunnerError, ValueError) as error:
             log.warning(
-                "%s: %s, which was sent back, is not taken in yet: %s", self._function, incoming.id, error
+                "%s: %s, which was sent back, cannot be handled yet: %s", self._function, incoming.id, error
             )
             self._pull.later(delivery, REPEAT_SECONDS)
         else:
             self._pull.settle(delivery, b"+ACK")
 
     def _key(self, incoming: Incoming) -> str:
-        """The message's key; empty when it does not say where it came from, or has none."""
+        """The message's key; empty when the message does not say where it came from, or has no key."""
         try:
             return key(incoming.origin.subject, self._positions) if incoming.sent_back else ""
         except ValueError:
             return ""
 
     async def _store(self, incoming: Incoming, *, known: bool) -> PubAck:
-        """Make it a dead letter; the same one when it is done once more."""
+        """Make a dead letter of the message. Doing it again makes no second one."""
         origin = incoming.origin
         why = GivenUp(0, "exhausted", WHY) if known else GivenUp(0, "undecodable", NOWHERE)
         facts = deadletter.facts(origin, datetime.now(UTC), self._runtime.project, self._function, why)
@@ -186,12 +186,12 @@ class SentBack:
         return await self._letters.store(facts, pairs, delivery.body, own)
 
     async def _name(self, text: str, sequence: int, incoming: Incoming) -> None:
-        """Have the dead letter come back. With a parked key it does so later."""
+        """Name the dead letter in its key's mark, so that it comes back. If the key is parked, it comes back with the key."""
         selection = Selection(project=self._runtime.project, function=self._function)
         ask = partial(self._letters.following, selection, sequence)
         stored = await self._runtime.histories.of(DEADLETTERS).surely(ask)
         if stored is None or stored.letter.sequence != sequence:
-            return  # it has come back, and is settled
+            return  # the letter has already come back, and is settled
         origin = incoming.origin
         now = time.time()
         letter = Letter(sequence, stored.stored_ns, origin.sequence, origin.timestamp_ns, now)

@@ -14,18 +14,18 @@ log = logging.getLogger("jetrunner.functions")
 
 
 class Settled:
-    """Removes it."""
+    """Removes the settled messages of one function."""
 
     def __init__(self, runtime: Runtime, function: str) -> None:
         self._runtime = runtime
         self._subject = identity.again_subject(runtime.project, function)
         self._through: int | None = 0
-        """What is settled is removed up to here; None where the credentials do not allow it."""
+        """Settled messages are removed up to this sequence; None if the credentials do not allow it."""
 
     async def remove(self, floor: int, moment: tuple[int, int]) -> None:
-        """Remove what stands up to a floor that was read at that moment.
+        """Remove messages up to a floor that was read at that moment.
 
-        By now it may be of another stream, whose messages have not run.
+        If the stream has changed since, the floor may belong to another stream, and nothing is removed.
         """
         if not floor or self._through in {None, floor}:
             return
@@ -35,7 +35,7 @@ class Settled:
             await purge(self._runtime.connection, AGAIN, self._subject, floor)
         except PermissionDenied:
             self._through = None
-        except ServerError as error:  # the next time
-            log.debug("%s stays in %s: %s", self._subject, AGAIN, error)
+        except ServerError as error:  # it is tried again next time
+            log.debug("%s cannot be deleted from %s: %s", self._subject, AGAIN, error)
         else:
             self._through = floor

@@ -1,7 +1,7 @@
-"""The durables that a function without order reads, and their pulls: which they are, and that they stay as they should be.
+"""The durables that a function without order reads, and their pulls: it finds them, and keeps them as they should be.
 
-Rule 1: a durable that is gone is made again where it was, and its settings are put back.
-Rule 2: nothing is read with a durable that another instance needs otherwise, or that no function can read with.
+Rule 1: a durable that is gone is made again at its floor, and changed settings are put back.
+Rule 2: a durable is not read while another instance needs it with another filter, or while no function can read with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runner.consumers.refusal import refused
 from runner.consumers.stranded import Stranded
 from runner.core.ahead import MOST
 from runner.core.history import Identity
-from runner.core.reading import Wait
+from runner.core.reading import WaitForInstance
 from runner.errors import JetrunnerError, ServerError, UsageError
 from runner.jetstream import consumer, oldest, ownstreams
 from runner.jetstream.publisher import retry_until
@@ -32,11 +32,11 @@ from runner.runtime.runtime import Runtime
 log = logging.getLogger("jetrunner.functions")
 
 WAIT_SECONDS = 1.0
-"""Pause before it is asked again whether another instance needs a durable as it is."""
+"""Pause before this process asks again whether another instance needs a durable as it is."""
 
 
 class Sources:
-    """Those of one function."""
+    """The durables of one function, and their pulls."""
 
     def __init__(
         self,
@@ -48,17 +48,17 @@ class Sources:
         durables: Durables,
     ) -> None:
         self.pulls: dict[Pull, consumer.ConsumerConfig] = {}
-        """What is asked, and how its durable is wanted."""
+        """The pulls that ask for messages, and the settings that each durable should have."""
         self.waits = ""
-        """Why nothing of the stream is read here for now."""
+        """Why no message of the stream is read here for now."""
         self.blocked = ""
-        """Why it will not be read as long as no one does anything about it."""
+        """Why no message will be read until somebody does something about it."""
         self.waiting: dict[str, int] = {}
-        """What each durable of the stream has not delivered yet, as the server last said."""
+        """How many messages each durable of the stream has not delivered yet, as the server last said."""
         self.unacked: dict[str, int] = {}
-        """What each has delivered that is not settled, as it last said."""
+        """How many messages each has delivered that are not settled, as the server last said."""
         self.lags: dict[str, float] = {}
-        """Seconds that the oldest message had waited then that is not delivered."""
+        """How long the oldest undelivered message of each had waited then, in seconds."""
         self._runtime = runtime
         self._connection = runtime.connection
         self._function = binding.function
@@ -72,31 +72,31 @@ class Sources:
         self._reading = Reading(runtime, durables, binding, stream, durable)
         self._stranded = Stranded(runtime, binding.function)
         self._gone = unopened(runtime.connection, stream)
-        """Messages that are here and that their stream has lost."""
+        """Holds messages that are in work here but that their stream has lost."""
         self._watched.append(self._gone)
         self._missing: set[Pull] = set()
         self._opened = False
         self._settling = anyio.Lock()
         self._standing: dict[Pull, dict[str, Any]] = {}
-        """How the durables were left when their settings were last put back."""
+        """The settings of each durable when they were last put back."""
         self._left: list[Pull] = []
-        """Pulls that ask for nothing any more, and whose messages may still be in work."""
+        """Closed pulls whose messages may still be in work."""
 
     @property
     def all(self) -> tuple[Pull, ...]:
-        """Wherever messages of the function are in work."""
+        """All pulls that may hold messages of the function in work."""
         return (self._gone, *self._left, *self.pulls)
 
     async def open(self) -> None:
-        """Ask for messages."""
+        """Start to ask for messages."""
         self._opened = True
         for pull in list(self.pulls):
             await pull.open()
 
     async def settle(self) -> None:
-        """Read the durables that this function's subject is read with now, and no others. Raises JetrunnerError.
+        """Read exactly the durables that the function's subject needs now. Raises JetrunnerError.
 
-        Where another instance needs a durable as it is, and goes before this one, nothing is read until it has gone.
+        If another instance needs a durable as it is, and goes before this one, no message is read until that instance has gone.
         """
         async with self._settling:
             if self._queue.giving_back:
@@ -109,7 +109,10 @@ class Sources:
                 raise
             except JetrunnerError as error:
                 raise refused(self._place, self._durable, self._stream, error) from None
-            sources = {each.wanted.durable_name: each for each in ([] if isinstance(found, Wait) else found)}
+            sources = {
+                each.wanted.durable_name: each
+                for each in ([] if isinstance(found, WaitForInstance) else found)
+            }
             for pull in self._reads:
                 source = sources.pop(pull.durable, None)
                 if source is None:
@@ -121,12 +124,12 @@ class Sources:
                 pull.original = source.original
                 if self._opened:
                     await pull.open()
-        if isinstance(found, Wait):
+        if isinstance(found, WaitForInstance):
             why = f"instance {found.instance} reads {found.subject} with the durable {self._durable}"
             self._stand_by(why, ready=True)
 
     def reads(self, pull: Pull) -> str:
-        """The subject that a durable of the function stands for, as published; empty where none is told."""
+        """The subject, as published, of a pull's durable; empty if it has none."""
         wanted = self.pulls.get(pull)
         return wanted.metadata.get(SUBJECT, "") if wanted is not None else ""
 
@@ -136,7 +139,7 @@ class Sources:
         return [pull for pull in self.pulls if pull.stream == self._stream]
 
     async def _leave(self, pull: Pull) -> None:
-        """Read a durable no more; what is in work ends here."""
+        """Stop reading a durable; its messages in work end here."""
         del self.pulls[pull]
         self._left.append(pull)
         await pull.close()
@@ -144,7 +147,7 @@ class Sources:
         await self._stranded.leave(pull.stream, pull.durable)
 
     def _forget_left(self) -> None:
-        for pull in [each for each in self._left if not each.unsettled]:
+        for pull in [each for each in self._left if not each.newest().sequence]:  # its acks are sent, too
             self._left.remove(pull)
             self._watched.remove(pull)
             self._runtime.histories.of(pull.stream).remove(pull)
@@ -153,7 +156,7 @@ class Sources:
         before, self.waits = self.waits, why
         self.blocked = "" if ready else why
         if why != before:
-            log.warning("%s takes nothing for now: %s", self._function, why)
+            log.warning("%s takes no messages now: %s", self._function, why)
         if not before:
             self._runtime.tasks.start_soon(self._wait)
 
@@ -171,10 +174,10 @@ class Sources:
                     return
 
     async def _stray(self, durable: str) -> None:
-        """Somebody has given a durable another filter: what it does not read any more is read beside it."""
+        """Handle a filter that somebody has changed: messages that it leaves out are read with a durable beside it."""
         if self._settling.locked() or self._queue.giving_back:
             return
-        log.warning("durable %s has another filter than it had: somebody has changed it", durable)
+        log.warning("another client has changed the filter of durable %s", durable)
         try:
             await self.settle()
         except UsageError as error:
@@ -185,31 +188,31 @@ class Sources:
             log.warning("%s: %s", self._function, error)
 
     async def _put_back(self, pull: Pull, wanted: consumer.ConsumerConfig, info: dict[str, Any]) -> None:
-        """Somebody may have changed a durable's settings since it was made."""
+        """Put back a durable's settings if somebody has changed them."""
         if info["config"] == self._standing.get(pull):
-            return  # what the server does not take back is told once
+            return  # the server did not take the settings back; that was logged once
         self._stranded.limited(pull.stream, pull.durable, info["config"])
         try:
             own = (
                 pull.stream == self._stream
-            )  # another filter of its is no setting: what it passes over is looked for
+            )  # another filter is handled elsewhere: the messages that it leaves out are read
             found, _ = await consumer.ensure(self._connection, pull.stream, wanted, info, refilter=not own)
             self._standing[pull] = found["config"]
         except ServerError as error:
-            log.debug("durable %s keeps its settings: %s", pull.durable, error)
+            log.debug("cannot change the settings of durable %s: %s", pull.durable, error)
         except JetrunnerError as error:
             self._standing[pull] = info["config"]
             await self._refuse(pull, error)
 
     async def _refuse(self, pull: Pull, error: JetrunnerError) -> None:
-        """No function can read with this durable: it is read again once it is another one."""
+        """Stop reading a durable that no function can read with, until it is another one."""
         log.error("%s: %s; %s", self._function, error, error.hint)
         if pull.stream == self._stream and pull in self.pulls:
             await self._leave(pull)
             self._stand_by(str(error))
 
     async def looked(self, pull: Pull, info: dict[str, Any], last: int) -> bool:
-        """Whether a durable is as it should be, where its stream ends at `last`; what is not is mended."""
+        """Whether a durable is as it should be, if its stream ends at `last`; if not, it is mended."""
         wanted = self.pulls.get(pull)
         if wanted is None:
             return False
@@ -234,7 +237,7 @@ class Sources:
         wanted: consumer.ConsumerConfig,
         limit: int,
     ) -> Pull:
-        """Make sure of a durable; it is asked once it is opened. Raises JetrunnerError."""
+        """Make sure of a durable; its pull asks for messages once opened. Raises JetrunnerError."""
         await self._runtime.histories.begin(stream, self._runtime.floors)
         ensure = partial(self._durables.ensure, stream, wanted, refilter=stream != self._stream)
         try:
@@ -262,7 +265,7 @@ class Sources:
         self._runtime.tasks.start_soon(self._runtime.histories.look, history)
 
     def _lost(self, pull: Pull) -> None:
-        """The server says that the durable is not there."""
+        """Called when the server says that the durable does not exist: it is made again."""
         wanted = self.pulls.get(pull)
         if wanted is not None and pull not in self._missing and not self._queue.giving_back:
             self._missing.add(pull)
@@ -273,7 +276,7 @@ class Sources:
         while not self._queue.giving_back:
             try:
                 if pull.stream == ownstreams.AGAIN:
-                    await ownstreams.ensure(self._connection, ownstreams.AGAIN)
+                    await ownstreams.restore(self._connection, ownstreams.AGAIN)
                 await self._durables.ensure(pull.stream, wanted, refilter=False)
                 break
             except JetrunnerError as error:

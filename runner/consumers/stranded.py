@@ -1,11 +1,12 @@
 """Messages that the server delivers no more, because somebody has given a durable a limit of deliveries.
 
-The runner gives up on a message, never the server. One that the server has given up is in no dead letter and is not pending any
-more; the server tells of it once. It is sent to its function by the function's name, as a dead letter is that comes back.
+Only the runner should give up a message, never the server. A message that the server has given up is in no dead letter, and is not
+pending any more. The server publishes one advisory about it. The runner then sends the message to its function by the function's
+name, like a dead letter that comes back.
 
-Rule 1: what is told counts only where the durable was found with a limit: anybody may have written it.
-Rule 2: each has a Msg-Id of its own: all instances may send it, and it comes once.
-Rule 3: what is told is kept until it is stored again, however often that fails.
+Rule 1: an advisory counts only if the durable was found with a limit, because anybody may have published it.
+Rule 2: each message has a Msg-Id of its own: all instances may send it, and it comes once.
+Rule 3: an advisory is kept until its message is stored again, however often that fails.
 """
 
 from __future__ import annotations
@@ -35,64 +36,64 @@ log = logging.getLogger("jetrunner.durables")
 
 ADVISORY = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
 LIMITED_SECONDS = 60.0
-"""What is told so long after the limit was found counts, too: several instances hear of it, and one puts it back."""
+"""How long advisories count after the limit was found: several instances hear of it, and one removes the limit."""
 MOST = 100_000
-"""So many that are told are kept; of more, the log has the numbers."""
+"""Most advisories that are kept; of any more, the log has the sequences."""
 PATIENCE_SECONDS = 30.0
 FIRST_SECONDS, LAST_SECONDS = 0.5, 30.0
-"""Pauses before what could not be sent back is sent once more."""
+"""Pauses before a message that could not be sent back is sent again."""
 
 
-class Told(Struct, frozen=True):
-    """What the server tells of a message that it gave up."""
+class GivenUpAdvisory(Struct, frozen=True):
+    """The server's advisory about a message that it gave up."""
 
     stream: Stream
     consumer: Stream
     stream_seq: Count
 
 
-_read = checked.json(Told)
+_read = checked.json(GivenUpAdvisory)
 
 
-class Item(Struct, frozen=True):
-    """One that was told."""
+class StrandedMessage(Struct, frozen=True):
+    """One message that the server gave up."""
 
-    told: Told
+    told: GivenUpAdvisory
     wanted: consumer.ConsumerConfig
-    """How its durable should be."""
+    """The settings that its durable should have."""
     heard: float
-    """When, by the monotonic clock."""
+    """When the advisory came, by the monotonic clock."""
 
 
 class Stranded:
-    """Those of one function."""
+    """The messages of one function that the server gave up."""
 
     def __init__(self, runtime: Runtime, function: str) -> None:
         self._runtime = runtime
         self._connection = runtime.connection
         self._function = function
         self._target = identity.again_subject(runtime.project, function)
-        self._items: deque[Item] = deque()
+        self._items: deque[StrandedMessage] = deque()
         self._listening: dict[tuple[str, str], Unsubscribe] = {}
         self._limited: dict[tuple[str, str], float] = {}
-        """Until when what is told of a durable counts, by the monotonic clock."""
+        """Until when the advisories of each durable count, by the monotonic clock."""
         self._busy = False
 
     async def listen(self, wanted: consumer.ConsumerConfig, stream: str) -> None:
-        """Hear of what the server gives up of a durable, once however often this is called; without the right to, it is only put back."""
+        """Subscribe once to the advisories of a durable. Without the right to, a limit is removed, but no message is sent back."""
         await self.leave(stream, wanted.durable_name)
         subject = f"{ADVISORY}.{stream}.{wanted.durable_name}"
         heard = partial(self._heard, stream, wanted)
         self._listening[stream, wanted.durable_name] = await self._connection.wire.subscribe(subject, heard)
 
     async def leave(self, stream: str, durable: str) -> None:
-        """Hear of a durable no more; what was told of it is still sent."""
+        """Stop listening to a durable's advisories; messages that were already heard of are still sent."""
         unsubscribe = self._listening.pop((stream, durable), None)
         if unsubscribe is not None and self._connection.is_connected:
             await unsubscribe()
 
     def limited(self, stream: str, durable: str, config: Mapping[str, Any]) -> bool:
-        """Whether the server gives up messages of a durable; remembered for a while."""
+        """Whether the durable has a limit of deliveries; remembered for 60 s."""
         found = bool(config.get("max_deliver", -1) > 0)
         if found:
             self._limited[stream, durable] = time.monotonic() + LIMITED_SECONDS
@@ -116,12 +117,12 @@ class Stranded:
         if len(self._items) >= MOST:
             where = identity.message_id(told.stream, told.stream_seq)
             log.error(
-                "%s: the server has given up %s, and too many wait already: it does not run",
+                "%s: the server has given up %s; it does not run, because too many such messages wait",
                 told.consumer,
                 where,
             )
             return
-        self._items.append(Item(told, wanted, time.monotonic()))
+        self._items.append(StrandedMessage(told, wanted, time.monotonic()))
         if not self._busy:
             self._busy = True
             self._runtime.tasks.start_soon(self._send_all)
@@ -139,7 +140,7 @@ class Stranded:
             self._busy = False
 
     async def _round(self) -> bool:
-        """Send each that was told by now; False where one of them has to be sent later."""
+        """Send each message that was heard of so far; False if one has to be sent later."""
         looked: set[str] = set()
         whole = True
         for _ in range(len(self._items)):
@@ -151,7 +152,9 @@ class Stranded:
                 if item.heard < self._limited.get((item.told.stream, item.told.consumer), 0.0):
                     await self._send(item.told)
             except JetrunnerError as error:
-                log.warning("%s: what the server gave up is not sent back yet: %s", self._function, error)
+                log.warning(
+                    "%s: messages that the server gave up cannot be sent back yet: %s", self._function, error
+                )
                 self._items.rotate(-1)
                 whole = False
             else:
@@ -159,12 +162,12 @@ class Stranded:
         return whole
 
     async def _look(self, stream: str, wanted: consumer.ConsumerConfig) -> None:
-        """Put the limit back first: what is sent again must not be given up as well."""
+        """Remove the limit first: else the server would give up the message that is sent again, too."""
         info = await consumer.info(self._connection, stream, wanted.durable_name)
         if info is not None and self.limited(stream, wanted.durable_name, info["config"]):
             await consumer.ensure(self._connection, stream, wanted, info, refilter=False)
 
-    async def _send(self, told: Told) -> None:
+    async def _send(self, told: GivenUpAdvisory) -> None:
         found = await leader_message(self._connection, told.stream, {"seq": told.stream_seq})
         if found is None:
             return
@@ -176,6 +179,6 @@ class Stranded:
         made = Outgoing(self._target, found.body, (*origin.build(place, pairs), ("Nats-Msg-Id", own)))
         await self._runtime.connection.publisher.publish_surely(made, PATIENCE_SECONDS)
         log.warning(
-            "%s: the server had given up %s, since %s had a limit of deliveries; it runs again",
+            "%s: the server had given up %s, because %s had a limit of deliveries; it runs again",
             self._function, identity.message_id(told.stream, told.stream_seq), told.consumer,
         )  # fmt: skip

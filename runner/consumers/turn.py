@@ -1,8 +1,9 @@
-"""Who changes the durables of a function: one instance at a time, and none that begins to read in the meantime.
+"""A turn to change the durables of a function: one instance has it at a time, and none begins to read in the meantime.
 
-Rule 1: whoever asks what others read, and acts on their answers, does both in one turn. Who begins to read does that in a turn,
-        too: it would not have heard the question.
-Rule 2: a turn that was not confirmed for 10 s may be taken: its instance is gone. It confirms it before each change.
+Rule 1: an instance asks what others read, and acts on their answers, within one turn. An instance begins to read within a turn,
+        too, because it would not have heard the question before.
+Rule 2: an instance confirms its turn before each change. A turn that was not confirmed for 10 s may be taken by another, because
+        its instance is gone.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ class TurnLost(Exception):  # noqa: N818  # an error is named by what happened
 
 
 class Turn:
-    """The turn of one instance; entered when it is its own."""
+    """The turn of one instance, as a context manager; entering waits until the instance has it."""
 
     def __init__(self, kv: KV, project: str, function: str, instance: str) -> None:
         self._kv = kv
         self._key = f"reading.{project}.{function}"
         self._me = instance.encode()
         self._revision = -1
-        """Of the key, as it was written here; -1 without a bucket that may be written: then there are no turns."""
+        """Revision of the key as written here; -1 if there is no bucket that may be written: then there are no turns."""
 
     async def __aenter__(self) -> Self:
         seen, since = -1, time.monotonic()
@@ -59,7 +60,7 @@ class Turn:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def confirm(self) -> None:
-        """It is still ours. Raises `TurnLost`."""
+        """Confirm that the turn is still ours. Raises `TurnLost`."""
         if self._revision >= 0:
             revision = await self._kv.swap(self._key, self._me, self._revision)
             if revision is None:
@@ -71,5 +72,5 @@ class Turn:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._revision >= 0:
-            with suppress(JetrunnerError), anyio.move_on_after(GIVE_SECONDS, shield=True):  # it lapses
+            with suppress(JetrunnerError), anyio.move_on_after(GIVE_SECONDS, shield=True):  # else it lapses
                 await self._kv.swap(self._key, b"", self._revision)

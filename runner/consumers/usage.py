@@ -1,9 +1,9 @@
-"""Whether an instance reads a durable now, by the server's own figures: one that is slow to answer may live all the same.
+"""Whether an instance reads a durable now, by the server's own figures: an instance that is slow to answer may still live.
 
-Rule 1: a pull request that waits is a reader's: the server forgets those whose client has gone.
-Rule 2: a durable that delivers, or hears acks, while it is looked at has a reader.
+Rule 1: a waiting pull request belongs to a reader: the server forgets requests whose client has gone.
+Rule 2: a durable that delivers messages or receives acks while it is watched has a reader.
 
-Not known is a reader that asks for nothing and acknowledges nothing meanwhile: all its slots are taken by long work.
+A reader cannot be recognised if it neither asks nor acknowledges meanwhile, because long work takes all its slots.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from runner.jetstream.connection import Connection
 from runner.runtime.snapshots import living
 
 LOOK_SECONDS = 1.0
-"""A durable is looked at for so long."""
+"""How long a durable is watched."""
 PAUSE_SECONDS = 0.25
 SILENT = "that does not answer"
-"""Stands for the name of a reader of which the server alone tells."""
+"""Stands for the name of a reader that only the server knows of."""
 
 
 async def in_use(
@@ -35,7 +35,7 @@ async def in_use(
 ) -> bool:
     """Whether somebody reads a durable now, besides the `ours` pull requests of this process. Raises JetrunnerError.
 
-    With `info`, as it was a moment ago, movement since then counts, too. It takes a second where nothing moves.
+    With `info` from a moment ago, movement since then counts, too. It takes 1 s if nothing moves.
     """
     before, until = info, time.monotonic() + LOOK_SECONDS
     while True:
@@ -55,7 +55,7 @@ async def reader_of(
 ) -> str:
     """An instance other than `me` that reads one of these durables without order; empty: none. Raises JetrunnerError.
 
-    `SILENT` where a durable has a reader and no instance says that it is.
+    It is `SILENT` if a durable has a reader, but no instance says that it reads the durable.
     """
     names = tuple(durables)
     if not names:

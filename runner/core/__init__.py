@@ -1,1 +1,1 @@
-"""Decisions: functions of values, without I/O, clock or luck."""
+"""Decisions: pure functions of values, without I/O, clock or random numbers."""

@@ -1,4 +1,4 @@
-"""The ack subject of a delivery: what the server writes into its reply.
+"""The ack subject of a delivery: the reply subject that the server gives it.
 
 v1: `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<timestamp>.<pending>`
 v2: the same with `<domain>.<account hash>` before the stream, and sometimes a random token at the end.
@@ -21,11 +21,11 @@ class AckSubject(Struct, frozen=True, gc=False):
     timestamp_ns: int
     """When the stream stored the message, in nanoseconds of Unix time."""
     pending: int
-    """Messages the consumer has yet to deliver."""
+    """Messages that the consumer has not delivered yet."""
 
 
 def consumer(reply: bytes) -> bytes:
-    """Read `<stream>.<consumer>` of an ack subject; empty when it is none."""
+    """Read `<stream>.<consumer>` from an ack subject; empty when the reply is not an ack subject."""
     tokens = reply.split(b".")
     count = len(tokens)
     if count not in {9, 11, 12}:
@@ -35,17 +35,17 @@ def consumer(reply: bytes) -> bytes:
 
 
 def outlives(reply: bytes, verb: bytes) -> bool:
-    """Tell whether an answer is as true on another connection: that a message is done, or given up.
+    """Tell whether an answer still counts on another connection: one that says that a message is done, or given up.
 
-    Any other (come again, still at work) speaks of this delivery, and the message may have been delivered to another
-    since. Of a shard none outlives its connection: the shard may be another's.
+    Any other answer (try again, still working) is about this delivery, and the message may have been delivered to another
+    instance since. (`jetstream/withheld.py` has the exception: a retry that is decided during a short loss.) No answer for a shard outlives its connection, because another instance may own the shard by then.
     """
     return verb.startswith((b"+ACK", b"+TERM")) and reply.startswith(b"$JS.ACK.")
 
 
 def parse(reply: bytes | str) -> AckSubject:
-    """Read an ack subject; ValueError when it is none."""
-    # Bytes are decoded whole: cheaper than decoding tokens, and UnicodeDecodeError is a ValueError.
+    """Read an ack subject; ValueError when the reply is not an ack subject."""
+    # Decoding all bytes at once is cheaper than token by token, and UnicodeDecodeError is a ValueError.
     text = reply.decode() if isinstance(reply, bytes) else reply
     tokens = text.split(".")
     count = len(tokens)

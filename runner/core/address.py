@@ -1,4 +1,4 @@
-"""Where one shard stands: whose it is, in which stream, and its number there."""
+"""The address of one shard: its project, function, stream, generation and number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Address(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What its claim and the log know it by."""
+        """The shard's name in its claim and in the log."""
         return f"{self.function}.{self.generation}.{self.number}"
 
     @property

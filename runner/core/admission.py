@@ -1,11 +1,11 @@
-"""Admission: which requests may wait, how long, and what becomes of the others before a handler has begun.
+"""Admission: how many requests may wait for a slot, and how much time an asker has left.
 
-Rule 1: as many wait as were completed in the last 100 ms, so that a request waits about that long here; at least as many
-        as run at once, at most `MOST`. Before anything was completed it is `FIRST`.
-Rule 2: completions tell what a function can do only while requests wait for it. Of a time in which it was idle they are
-        a lower bound, and what was measured is forgotten after `FORGET_SECONDS` without such a time.
-Rule 3: a deadline is what is left to the asker when the request arrives, in milliseconds: no clock is shared. What is
-        no number says nothing; what is negative has passed.
+Rule 1: as many requests may wait as were completed in the last 100 ms, so that a request waits about 100 ms. At least as many may
+        wait as run at once, at most `MOST`. Before anything was completed, `FIRST` may wait.
+Rule 2: the completions show the rate of a function only while requests wait for it. While the function is idle now and then, they
+        are only a lower bound. A rate is forgotten after `FORGET_SECONDS` in which no requests waited.
+Rule 3: a deadline is the time that the asker has left when the request arrives, in milliseconds, because the two share no clock.
+        A value that is not a number is ignored; a negative one means that the deadline has passed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DEADLINE = re.compile(rb"[ \t]*(-?)([0-9]{1,15})(?:\.[0-9]*)?[ \t]*")
 
 
 class WaitingRoom:
-    """Of one function; times are readings of one clock, in seconds."""
+    """The places to wait of one function; times are readings of one clock, in seconds."""
 
     __slots__ = ("_began", "_completed", "_concurrency", "_learned", "_measured", "idle", "places")
 
@@ -29,14 +29,14 @@ class WaitingRoom:
         self.places = min(MOST, max(FIRST, concurrency))
         """How many requests may wait."""
         self.idle = True
-        """Whether nothing has waited at some moment since the last look."""
+        """Whether at some moment since the last look no request was waiting."""
         self._concurrency = concurrency
         self._measured: int | None = None
         self._completed = 0
         self._began = self._learned = now
 
     def look(self, now: float, completed: int) -> None:
-        """Measure again, where it is time; `completed` counts from the beginning."""
+        """Measure again once 100 ms have passed; `completed` is the number of requests since the start."""
         seconds = now - self._began
         if seconds < SECONDS:
             return
@@ -51,7 +51,7 @@ class WaitingRoom:
 
 
 def left(text: bytes) -> float | None:
-    """Read the seconds that are left to an asker, 0.0 where its deadline has passed; None where it says nothing."""
+    """Read how many seconds an asker has left: 0.0 after its deadline, None when the text is not a number."""
     found = _DEADLINE.fullmatch(text)
     if found is None:
         return None

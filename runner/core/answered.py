@@ -1,7 +1,7 @@
-"""Answers: the code and the words with which a request is answered that did not succeed, and how they stand in headers.
+"""Answers to requests that did not succeed: their code and text, and the headers that carry both.
 
-Rule 1: the code tells who has to do something: 4xx the asker, 5xx the service. The handler's own words are told with it.
-Rule 2: the words are one line of at most `LONGEST_ERROR` bytes, whatever an exception says: they stand in a header.
+Rule 1: the code tells who has to act: 4xx the asker, 5xx the service. The text is that of the handler's exception.
+Rule 2: the text is one line of at most `LONGEST_ERROR` bytes, whatever an exception says, because a header carries it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from runner.errors import NoResponders, ServiceError, Unconfirmed
 
 OK, ACCEPTED, NO_CONTENT = 200, 202, 204
 TIMEOUT = 504
-"""Of HTTP: a function took too long, where a request over NATS is answered 408."""
+"""The HTTP code for a function that took too long; a request over NATS is answered with 408."""
 BAD_GATEWAY = 502
 AGAIN_SECONDS = 1.0
 _FAILED = "the function failed"
 _OURS = frozenset({401, 407, 408, 411, 413, 414, 415, 417, 426, 431})
-"""Statuses that say something of the connection between client and gateway."""
+"""Codes that are about the connection between client and gateway."""
 
 
 class Answered(Struct, frozen=True):
@@ -43,7 +43,7 @@ class Answered(Struct, frozen=True):
     text: str = ""
     """Why it did not succeed."""
     after: float = 0.0
-    """Seconds after which the asker may ask again, where that is known."""
+    """Seconds after which the asker may ask again; 0.0: not known."""
 
     @property
     def faulty(self) -> bool:
@@ -62,7 +62,7 @@ WORDS: dict[NotStarted, str] = {
 
 
 def answered(outcome: Outcome) -> Answered:
-    """Tell how a request is answered whose handler ended so."""
+    """Turn the outcome of a handler into the answer to its request."""
     match outcome:
         case Succeeded():
             return SUCCEEDED
@@ -82,14 +82,14 @@ def answered(outcome: Outcome) -> Answered:
 
 
 def responded(outcome: Outcome) -> Answered:
-    """Tell the same of an HTTP request: what went wrong inside is for the log, not for the client."""
+    """Do the same for an HTTP request: the text of an internal error is for the log, not for the client."""
     match outcome:
         case Undecodable(error):
             return Answered(getattr(error, "code", UNDECODABLE), raised.message(error))
         case TimedOut():
             return Answered(TIMEOUT, "the function took too long")
         case Failed(error) if (found := relayed(only_member(error))) is not None:
-            # A body that does not decode there was written here, not by the client.
+            # A body that the other function cannot decode was written here, not by the client.
             return found if found.code != UNDECODABLE else Answered(FAILED, _FAILED)
         case _:
             found = answered(outcome)
@@ -97,9 +97,9 @@ def responded(outcome: Outcome) -> Answered:
 
 
 def relayed(error: BaseException) -> Answered | None:
-    """Tell an HTTP client what a function behind has answered, or that none has; None of an error of another kind.
+    """Turn the error of a request to another function into an answer for an HTTP client; None for errors of other kinds.
 
-    Of its codes those are the client's that say what is wrong with what is asked; what they say of the connection between us and the function is not.
+    The client gets the codes that say what is wrong with its request, but not those about the connection between gateway and function.
     """
     match error:
         case ServiceError(code=408):
@@ -121,7 +121,7 @@ def relayed(error: BaseException) -> Answered | None:
 
 
 def one_line(text: str) -> str:
-    """Give a text as it may stand in a header, cut where it is longer than `LONGEST_ERROR` bytes."""
+    """Make one line of a text for a header, cut to `LONGEST_ERROR` bytes."""
     line = shown.line(text).strip() or "failed"
     raw = line.encode("utf-8", "replace")
     if len(raw) <= LONGEST_ERROR:
@@ -130,7 +130,7 @@ def one_line(text: str) -> str:
 
 
 def headers(code: int, text: str, why: NotStarted | None = None) -> bytes:
-    """Write the header block of an answer that tells of an error; `why` where the handler has not begun."""
+    """Write the header block of an error's answer; `why`: why the handler has not begun."""
     block = f"NATS/1.0\r\n{ERROR}: {one_line(text)}\r\n{CODE}: {code}\r\n"
     if why is not None:
         block += f"{NOT_STARTED}: {why}\r\n"

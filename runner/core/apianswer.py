@@ -1,6 +1,6 @@
-"""Answers of JetStream's own API: the fields that are read from each, checked before any is.
+"""Answers of the JetStream API: all fields that the runner reads are checked before it reads any.
 
-One that lacks a field, or holds something else there, came from no server that we know.
+An answer that lacks a field, or has another type there, comes from no known nats-server.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ _SHAPES: dict[str, Any] = {
 
 
 def check(request: str, answer: dict[str, Any]) -> str:
-    """Say what is wrong with the answer to a request, as `STREAM.INFO.ORDERS`; empty when nothing is."""
+    """Say what is wrong with the answer to a request such as `STREAM.INFO.ORDERS`; empty when it is right."""
     for prefix, shape in _SHAPES.items():
         if request.startswith(prefix):
             try:
@@ -102,10 +102,10 @@ def check(request: str, answer: dict[str, Any]) -> str:
 
 
 def raise_floors(request: str, answer: dict[str, Any]) -> None:
-    """Have a checked answer tell where a consumer begins that has acked nothing yet: one message before its first.
+    """Raise the ack floor, in a checked answer, of a consumer that has acked nothing yet: to the message before its first.
 
-    nats-server 2.12 says 0 until the first ack, newer ones say where it begins. Who remembers the 0 as what the consumer has
-    settled would read everything once more.
+    nats-server 2.12 reports 0 until the first ack, newer ones report where the consumer begins. If 0 were remembered as
+    settled, the next durable would read everything once more.
     """
     if not request.startswith("CONSUMER."):
         return

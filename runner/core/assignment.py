@@ -1,9 +1,10 @@
 """Who should own which shard: the same answer wherever it is computed, balanced, and with the fewest moves.
 
 Rule 1: loads differ by one at most.
-Rule 2: an owner that lives keeps its shards, up to its share: a leaving member's shards alone move, a joining one is
-    given its share and nothing else moves.
-Rule 3: a rebalance that is half done has the same end as before: who reads the claims late disagrees only meanwhile.
+Rule 2: an owner that is alive keeps its shards, up to its share. When a member leaves, only its shards move. When one joins, it
+        gets its share, and no other shard moves.
+Rule 3: computed in the middle of a rebalance, the result is the same as at its start. So a member that reads the claims late
+        disagrees only until it reads them again.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from collections.abc import Collection, Mapping, Sequence
 def assign(
     shards: Sequence[str], members: Collection[str], owners: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Give each shard a member; nothing without members. `owners` are the present ones, dead or alive.
+    """Give each shard a member; an empty result without members. `owners` are the present owners, dead or alive.
 
-    What has no living owner goes where rendezvous hashing puts it, so a first start needs no order of coming.
+    A shard without a living owner goes where rendezvous hashing puts it, so the order in which members start does not matter.
     """
     if not members or not shards:
         return {}
@@ -35,7 +36,7 @@ def assign(
         kept = present[: room[member]]
         found.update(dict.fromkeys(kept, member))
         room[member] -= len(kept)
-    # The best match of all first: what is placed already does not change where the rest goes.
+    # The best match of all first, so that shards that are placed do not change where the rest go.
     offers = sorted((_score(shard, each), shard, each) for shard in homeless for each in owned if room[each])
     for _, shard, member in reversed(offers):
         if shard not in found and room[member]:
@@ -45,9 +46,9 @@ def assign(
 
 
 def _shares(shards: Sequence[str], owned: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """How many shards each member should have: the odd ones go where they save a move, else by hash."""
+    """How many shards each member should have: the odd ones go to members where they save a move, else by hash."""
     share, odd = divmod(len(shards), len(owned))
-    # One of the shards is in the hash, or the same member would have the odd shard of every function.
+    # The hash includes a shard: without that, the same member would have the odd shard of every function.
     salt = min(shards)
     ranked = sorted(owned, key=lambda member: (len(owned[member]) <= share, _score(salt, member)))
     return {member: share + (place < odd) for place, member in enumerate(ranked)}
@@ -58,9 +59,9 @@ def _score(shard: str, member: str) -> bytes:
 
 
 def successors(members: Collection[str], me: str, count: int = 2) -> tuple[str, ...]:
-    """Name those that `me` probes: the next ones on the ring of sorted names, never itself.
+    """Name the members that `me` probes: the next `count` on the ring of sorted names, without itself.
 
-    So each member is probed by `count` others, and the probes of all grow with the members, not with their square.
+    So `count` others probe each member, and the number of probes grows with the members, not with their square.
     """
     others = sorted(set(members) - {me})
     start = bisect_right(others, me)

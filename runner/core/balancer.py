@@ -1,13 +1,13 @@
-"""The balancer: which of the instances that serve a function gets the next request. Clock and luck are arguments.
+"""The balancer: which of the instances that serve a function gets the next request. Time and random numbers are arguments.
 
-Rule 1: of the healthy instances the policy chooses one. `core/ejection.py` says which are ejected; one that says it is
-        overloaded rests for 50 to 100 ms, and has not failed.
+Rule 1: of the healthy instances the policy chooses one. `core/ejection.py` says which are ejected. An instance that says it is
+        overloaded rests for 50 to 100 ms; that is no failure.
 Rule 2: an instance whose ejection is over gets the next first try of a request as its trial. A retry is no trial unless
         nothing else is left: its caller has waited long enough.
-Rule 3: where no healthy instance is left, one that is not is chosen, rather than none: one that rests before one that is
-        ejected, one that failed less often since before one that failed more often, then the one whose time ends first.
-        Good answers of such requests count like those of trials.
-Rule 4: an instance that is new, or came back, gets one request by peak_ewma; with the answer it begins where the others are.
+Rule 3: if no healthy instance is left, another is chosen: a resting one before an ejected one, then the one with fewer failures
+        since it was ejected, then the one whose time ends first. Good answers of such requests count like those of trials.
+Rule 4: with peak_ewma, an instance that is new, or came back, gets one request first. After its answer it starts at the level of
+        the others.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Ended: TypeAlias = Literal["answered", "failed", "overloaded", "withdrawn"]
 
 REST_SECONDS = 0.05
 COMPARED_SECONDS = 0.1
-"""How old the medians of all instances may be: to find those of 100 takes as long as 20 requests."""
+"""How old the medians of all instances may be: finding those of 100 instances takes as long as 20 requests."""
 COMPARED_ANSWERS = 30
 """Answers before an instance's latency counts for the median."""
 CLOCK_SECONDS = 1e-6
-"""`now - seconds` may be off the time of the pick by the rounding of floats."""
+"""Rounding of floats may put `now - seconds` so far off the time of the pick."""
 
 
 class Balancer:
@@ -48,28 +48,28 @@ class Balancer:
     )  # fmt: skip
 
     def __init__(self, *, luck: Callable[[], float], eject: bool = True) -> None:
-        """`luck` gives numbers from 0 to less than 1, as `random.random` does; without `eject` none is ever ejected."""
+        """`luck` gives random numbers from 0 to less than 1, as `random.random` does; without `eject` no instance is ever ejected."""
         self.backends: dict[str, Backend] = {}
-        """By name, in the order of names."""
+        """The instances by name, sorted by name."""
         self.ejections: dict[Reason, int] = {}
-        """How often instances were ejected, by the reason."""
+        """How often instances were ejected, by reason."""
         self._luck = luck
         self._eject = eject
         self._healthy: list[Backend] = []
         self._names: list[str] = []
-        """Of the healthy ones."""
+        """The names of the healthy instances."""
         self._trials: list[Backend] = []
-        """Those whose ejection is over."""
+        """Instances whose ejection is over."""
         self._changes = inf
-        """When the next rest or ejection ends, so that these lists are to be made again."""
+        """When the next rest or ejection ends; these lists are made again then."""
         self._last: str | None = None
-        """Whose turn it was last, for round_robin."""
+        """The instance chosen last, for round_robin."""
         self._compared = -inf
         self._typical_latency = self._typical_peak = 0.0
-        """The medians of all instances, and when they were found; 0.0 where nothing is known."""
+        """The medians of all instances, 0.0 when not known; `_compared` is when they were found."""
 
     def update(self, weights: Mapping[str, float], now: float) -> None:
-        """Take over which instances there are; what is known of those that stay is kept."""
+        """Set the instances and their weights; what is known of instances that stay is kept."""
         known = self.backends
         self.backends = {name: known.get(name) or Backend(name, weights[name]) for name in sorted(weights)}
         for name, weight in weights.items():
@@ -87,7 +87,7 @@ class Balancer:
     # -- choosing ---------------------------------------------------------------------------------------
 
     def pick(self, policy: Policy, now: float, tried: Collection[str] = ()) -> Backend | None:
-        """Choose an instance that is not among those tried, and count the request; None where none is left."""
+        """Choose an instance that was not tried yet, and count the request; None when no instance is left."""
         if now >= self._changes:
             self._sort(now)
         chosen: Backend | None = None
@@ -129,8 +129,8 @@ class Balancer:
             fewer = (first.outstanding + 1) * second.weight <= (second.outstanding + 1) * first.weight
             return first if fewer else second
         if policy == "round_robin":
-            # By name, not by place: whoever comes, goes or rests changes nobody's turn. The first turn is thrown, for
-            # callers that start together must not begin together.
+            # By name, not by place: an instance that comes, goes or rests changes no other's turn. The first turn is
+            # random, because callers that start together must not begin with the same instance.
             last = self._last
             at = int(self._luck() * count) if last is None else bisect_right(names, last) % count
             self._last = names[at]
@@ -142,9 +142,9 @@ class Balancer:
     # -- learning ---------------------------------------------------------------------------------------
 
     def done(self, backend: Backend, now: float, seconds: float, ended: Ended) -> str | None:
-        """Take in how a request ended, so many seconds after its pick; call it once for each pick.
+        """Learn how a request ended, `seconds` after its pick; called once for each pick.
 
-        Returns why its instance is ejected now, "recovered" where its trials brought it back, else None.
+        Returns the reason when the instance is ejected now, "recovered" when its trials brought it back, else None.
         """
         backend.outstanding -= 1
         if backend.ejected_until:
@@ -229,7 +229,7 @@ class Balancer:
         here = [each for each in self.backends.values() if not each.ejected_until and each.ewma]
         latencies = sorted(each.log for each in here if each.answers >= COMPARED_ANSWERS)
         peaks = sorted(each.ewma * exp((each.at - now) * PER_DECAY) for each in here)
-        # The lower of two in the middle: a slow instance is no measure for itself.
+        # Of two in the middle the lower: one slow instance of two must not be its own measure.
         self._typical_latency = exp(latencies[(len(latencies) - 1) // 2]) if latencies else 0.0
         self._typical_peak = peaks[(len(peaks) - 1) // 2] if peaks else 0.0
         if latencies:
@@ -250,15 +250,15 @@ class Balancer:
 
 
 def _two(among: list[Backend], count: int, thrown: float) -> tuple[Backend, Backend]:
-    """Two by chance: where each caller took the best of all, all callers would take the same one at the same time."""
+    """Two random instances: if each caller took the best of all, all would take the same one at the same time."""
     thrown *= count
     one = int(thrown)
-    other = int((thrown - one) * (count - 1))  # what is left of the throw is as good as another
+    other = int((thrown - one) * (count - 1))  # the rest of the random number is random, too
     return among[one], among[other + (other >= one)]
 
 
 def _smooth(among: list[Backend]) -> Backend:
-    """Each earns its weight, who has most is chosen and pays what all have earned: no bursts, whatever the weights."""
+    """Each instance earns its weight; the one with most credit is chosen and pays what all have earned. No weights cause bursts."""
     total = 0.0
     chosen = among[0]
     for each in among:

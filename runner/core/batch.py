@@ -1,7 +1,7 @@
-"""How a handler's outputs are published: by destination stream, together where the server can.
+"""How a handler's outputs are published: by destination stream, those of one stream in atomic batches.
 
-Outputs are numbered from 0 within their stream, in the order they were made: the same input makes the same
-numbers, which their ids derive from. One output is a plain publish; more are an atomic batch.
+Outputs are numbered from 0 within their stream, in the order they were made. The same input gives the same numbers, and the
+ids of the outputs derive from them. One output is a plain publish; more are an atomic batch.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Batch(Struct, Generic[T], frozen=True):
 
     stream: str
     first: int
-    """Number of the first output within its stream."""
+    """The number of the first output within the stream."""
     outputs: tuple[T, ...]
 
     @property
     def atomic(self) -> bool:
-        """Whether it takes an atomic batch; a single output is a plain publish."""
+        """Whether the outputs need an atomic batch; a single output is a plain publish."""
         return len(self.outputs) > 1
 
     def numbered(self) -> Iterable[tuple[int, T]]:

@@ -1,9 +1,9 @@
-"""Checked types: what comes off the wire, or out of the bucket, is decoded into these before it is used.
+"""Checked types: bytes from the wire or from the bucket are decoded into these before they are used.
 
-Rule 1: anybody who may publish there can have written it. A name that goes into a subject has only characters that a
-        subject can hold, every text and list has an end, and every number is one that the server could have counted.
-Rule 2: bytes that do not fit are `Unfit`, whatever is wrong with them, and nothing else is ever raised. Its text says what
-        was expected, and quotes nothing of what came.
+Rule 1: anybody who may publish there can have written the bytes. So a name that goes into a subject has only characters that
+        a subject can hold, every text and list has a greatest length, and every number is one that the server could have counted.
+Rule 2: bytes that do not fit raise `Unfit`, whatever is wrong with them, and nothing else is ever raised. Its text says what
+        was expected, and quotes nothing of the bytes.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ T = TypeVar("T")
 LONGEST_INSTANCE = 128
 _CONTROL = r"\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff"
 
-Instance: TypeAlias = Annotated[str, Meta(pattern=rf"\A[A-Za-z0-9_-]{{1,{LONGEST_INSTANCE}}}\Z")]
+InstanceName: TypeAlias = Annotated[str, Meta(pattern=rf"\A[A-Za-z0-9_-]{{1,{LONGEST_INSTANCE}}}\Z")]
 """The name of a running process."""
 
-Owner: TypeAlias = Annotated[str, Meta(pattern=rf"\A[A-Za-z0-9_-]{{0,{LONGEST_INSTANCE}}}\Z")]
-"""An instance, or empty: none."""
+OwnerName: TypeAlias = Annotated[str, Meta(pattern=rf"\A[A-Za-z0-9_-]{{0,{LONGEST_INSTANCE}}}\Z")]
+"""The name of an instance; empty: no instance."""
 
-Function: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,99}\Z")]
+FunctionName: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,99}\Z")]
 """The name of a function."""
 
-Project: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,255}\Z")]
+ProjectName: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,255}\Z")]
 
 Id: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,128}\Z")]
-"""What a server calls itself; empty where it is not told."""
+"""The id of a server; empty: not known."""
 
 Stream: TypeAlias = Annotated[str, Meta(pattern=rf"\A[^\s.*>/\\{_CONTROL}]{{1,255}}\Z")]
 """The name of a stream, or of a consumer."""
@@ -44,9 +44,9 @@ Subject: TypeAlias = Annotated[
         max_length=4_096,
     ),
 ]
-"""A literal subject: one that a message can be published to."""
+"""A literal subject: a message can be published to it."""
 
-Pattern: TypeAlias = Annotated[
+SubjectPattern: TypeAlias = Annotated[
     str, Meta(pattern=rf"\A[^\s.{_CONTROL}]+(?:\.[^\s.{_CONTROL}]+)*\Z", max_length=4_096)
 ]
 """A subject that may hold wildcards."""
@@ -56,37 +56,37 @@ Line: TypeAlias = Annotated[str, Meta(pattern=_LINE, max_length=8_192)]
 """One line of text."""
 
 LONGEST_SUBJECT = 65_535
-"""Bytes of a subject of others that is remembered; a server takes 4,096 unless it is configured."""
+"""Most bytes of another application's subject that is remembered; a server takes 4,096 unless it is configured."""
 
 Told: TypeAlias = Annotated[str, Meta(pattern=_LINE, max_length=2 * LONGEST_SUBJECT + 1)]
-"""One line that tells a subject, or a part of one, byte for byte: twice as long where it has to be in hex."""
+"""One line with a subject, or a part of one, byte for byte: written in hexadecimal it is twice as long."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-"""A number of things, or a sequence; the server counts no further, and a sum of millions of them is still a number."""
+"""A number of things, or a sequence: at most what the server can count."""
 
 Index: TypeAlias = Annotated[int, Meta(ge=0, le=4_096)]
 """The place of a token in a subject."""
 
 UnixTime: TypeAlias = Annotated[float, Meta(ge=0, le=253_402_300_000)]
-"""Seconds, up to the year 9999: what a calendar can hold."""
+"""Seconds of Unix time, up to the year 9999, the last that a calendar can hold."""
 
 Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]
 
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1e18)]
-"""A rate, or another measure that is no count."""
+"""A rate, or another measure that is not a count."""
 
 
 class Unfit(ValueError):  # noqa: N818  named by what happened, as the others are
-    """Bytes that do not hold what they should."""
+    """Raised for bytes that do not hold what they should."""
 
 
 def json(shape: type[T]) -> Callable[[bytes], T]:
-    """Make what decodes JSON into a type; it raises `Unfit` and nothing else."""
+    """Make a decoder from JSON into a type; it raises `Unfit` and nothing else."""
     return _reader(msgspec.json.Decoder(shape).decode)
 
 
 def msgpack(shape: type[T]) -> Callable[[bytes], T]:
-    """The same for MessagePack."""
+    """Make a decoder from MessagePack into a type; it raises `Unfit` and nothing else."""
     return _reader(msgspec.msgpack.Decoder(shape).decode)
 
 
@@ -96,7 +96,7 @@ def shaped(value: Any, shape: type[T]) -> T:
 
 
 def name(text: str, shape: Any) -> str:
-    """Give a name that a header holds, empty where it is no name of this type."""
+    """Return a name that a header holds, or an empty text when it is not a name of this type."""
     try:
         return str(shaped(text, shape))
     except Unfit:
@@ -104,7 +104,7 @@ def name(text: str, shape: Any) -> str:
 
 
 def subject(text: str) -> str:
-    """Give a subject that a header holds, empty where it can be no subject, or is longer than `LONGEST_SUBJECT`."""
+    """Return a subject that a header holds, or an empty text when it cannot be one or is longer than `LONGEST_SUBJECT`."""
     try:
         return text if len(text.encode("utf-8", "surrogateescape")) <= LONGEST_SUBJECT else ""
     except UnicodeEncodeError:  # surrogates that stand for no byte
@@ -117,7 +117,7 @@ def is_line(text: str) -> bool:
 
 
 def number(text: bytes | str, most: int = (1 << 63) - 1) -> int | None:
-    """Read a whole number from 0 to `most`; None for everything else, Unicode's other digits among it."""
+    """Read a whole number from 0 to `most`; None for everything else, such as non-ASCII digits."""
     if not text.isdigit() or not text.isascii() or len(text) > len(str(most)):
         return None
     found = int(text)

@@ -8,23 +8,23 @@ import msgspec
 from msgspec import Meta
 
 from runner.core import checked
-from runner.core.checked import Count, Instance, Owner, UnixTime
+from runner.core.checked import Count, InstanceName, OwnerName, UnixTime
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A shard's owner, empty while it is free; the epoch rises with every owner."""
+    """The owner of a shard, empty while the shard is free; the epoch rises with every owner."""
 
-    owner: Owner
+    owner: OwnerName
     epoch: Count
     since: UnixTime
     """Unix time."""
-    before: Annotated[tuple[Instance, ...], Meta(max_length=64)] = ()
-    """Who owned it before, the last one first."""
+    before: Annotated[tuple[InstanceName, ...], Meta(max_length=64)] = ()
+    """Earlier owners, the latest first."""
     sealed: Count = 0
-    """The turn of the open generation (`core/generation.py`) at which its generation last began to close: an instance that knows only an
-    earlier turn does not take it."""
+    """The turn of the open generation (`core/generation.py`) at which the shard's generation last began to close. An instance that
+    knows only an earlier turn does not take the claim."""
     vacant: bool = False
-    """Written in the place of a claim that the bucket has lost, and whose owner may not know of that yet."""
+    """Whether this claim was written in the place of one that the bucket has lost. The owner of that one may not know of it yet."""
 
 
 UNOWNED = Claim("", 0, 0.0)

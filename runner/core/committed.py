@@ -1,4 +1,4 @@
-"""What one shard has committed lately: their stream sequences in an array. A set of them is made only when one is looked up."""
+"""The messages that one shard has committed lately: an array of their stream sequences, and a set only once one is looked up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LIMIT = 1 << 64
 
 
 class Committed:
-    """At least the latest `remember` sequences, and what was known before them until as many more have come."""
+    """Holds at least the latest `remember` sequences; older ones are dropped after another `remember` have come."""
 
     __slots__ = ("_indexed", "_known", "_older", "_remember", "_sequences")
 
@@ -19,24 +19,24 @@ class Committed:
         self.clear()
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Forget all sequences."""
         self._sequences = array("Q")
-        self._older = 0  # so many of them go once `remember` more have come
+        self._older = 0  # so many sequences are dropped once `remember` more have come
         self._known: set[int] = set()
-        self._indexed = 0  # so many of them are in `_known`
+        self._indexed = 0  # so many sequences are in `_known`
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Whether there are any sequences."""
         return bool(self._sequences)
 
     def know(self, sequences: Iterable[int]) -> list[int]:
-        """Take what others have committed; those of them that a stream can have."""
+        """Add the sequences that others have committed; returns those that a stream can have."""
         known = [each for each in sequences if each < _LIMIT]
         self._sequences.extend(known)
         return known
 
     def add(self, sequences: Iterable[int]) -> None:
-        """Take what was committed just now."""
+        """Add the sequences that were committed just now."""
         self._sequences.extend(sequences)
         if len(self._sequences) - self._older >= self._remember:
             del self._sequences[: self._older]
@@ -44,7 +44,7 @@ class Committed:
             self._known, self._indexed = set(), 0
 
     def all(self) -> set[int]:
-        """All of them; the set stays this object's."""
+        """Return all sequences; the set belongs to this object, so do not change it."""
         if self._indexed < len(self._sequences):
             self._known.update(self._sequences[self._indexed :])
             self._indexed = len(self._sequences)

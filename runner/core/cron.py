@@ -1,7 +1,7 @@
-"""Schedules of `@cron`: when they fire, and how nats-server is told them.
+"""Schedules of `@cron`: when they fire, and how they are written for nats-server.
 
-Five fields (minute, hour, day of month, month, day of week), `@hourly` and its like, or `@every 90s`. What nats-server refuses
-or reads otherwise than cron does is translated to plain numbers, or refused here (measured on 2.15, which has six fields).
+A schedule is five fields (minute, hour, day of month, month, day of week), a name such as `@hourly`, or `@every 90s`. Where
+nats-server 2.15 (six fields) refuses a field, or reads it otherwise than cron, it is translated to plain numbers or refused here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LONGEST_SECONDS = 365 * 86_400.0
 LONGEST = 1_024
 """Characters of a schedule and its zone."""
 DAYS_AHEAD = 8 * 366 + 1
-"""29 February stands at most eight years from the next one."""
+"""Two 29 Februaries are at most eight years apart."""
 _DAY = 86_400
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -34,7 +34,7 @@ _ITEM = re.compile(r"(?P<first>\*|\?|\w+)(?:-(?P<last>\w+))?(?:/(?P<step>\d+))?"
 
 
 class Field(Struct, frozen=True):
-    """One of the five fields: what it may hold."""
+    """One of the five fields, and the numbers that it may hold."""
 
     name: str
     low: int
@@ -44,7 +44,7 @@ class Field(Struct, frozen=True):
 
     @property
     def whole(self) -> tuple[int, ...]:
-        """Every number that it may hold."""
+        """Every number that the field may hold."""
         return tuple(range(self.low, self.high + 1))
 
 
@@ -64,7 +64,7 @@ class Schedule(Struct, frozen=True):
     timezone: str
     """An IANA name."""
     every: float = 0.0
-    """Seconds between two firings; 0 where the fields say when."""
+    """Seconds between two firings; 0: the fields say when it fires."""
     minutes: tuple[int, ...] = ()
     hours: tuple[int, ...] = ()
     days: tuple[int, ...] = ()
@@ -79,7 +79,7 @@ class Schedule(Struct, frozen=True):
 
     @property
     def line(self) -> str:
-        """As the user wrote it, and its time zone: `read` reads it."""
+        """The schedule as the user wrote it, and its time zone; `read` reads it back."""
         return self.text if self.timezone == "UTC" else f"{self.text} {self.timezone}"
 
     @property
@@ -92,7 +92,7 @@ class Schedule(Struct, frozen=True):
 
     @property
     def lifetime(self) -> int:
-        """Seconds that a firing which no instance has taken stays in the stream: a day, or two intervals where that is more."""
+        """Seconds that the stream keeps a firing which no instance has taken: two intervals, and a day at least."""
         if self.every:
             return max(_DAY, int(2 * self.every) + 1)
         if self.months != MONTH.whole:
@@ -103,11 +103,11 @@ class Schedule(Struct, frozen=True):
 
     @property
     def fixed_hours(self) -> bool:
-        """Whether an hour that the clock goes through twice fires once: so it is for all that names hours."""
+        """Whether it fires once in an hour that the clock goes through twice: true for every schedule that names hours."""
         return not self.every and self.hours != HOUR.whole
 
     def after(self, moment: datetime) -> datetime | None:
-        """The first firing after a moment; None where none comes, or where only the server knows (`@every`)."""
+        """The first firing after a moment; None when none comes, or when only the server knows it (`@every`)."""
         if self.every:
             return None
         day, moment = moment.astimezone(self.zone).date(), moment.astimezone(UTC)
@@ -118,7 +118,7 @@ class Schedule(Struct, frozen=True):
         return None
 
     def before(self, moment: datetime, *, twice: bool = False) -> datetime | None:
-        """The last firing before a moment; with `twice` also what the server fires again in a repeated hour."""
+        """The last firing before a moment; with `twice`, firings count that the server repeats in a repeated hour."""
         if self.every:
             return moment - timedelta(seconds=self.every)
         day, moment = moment.astimezone(self.zone).date(), moment.astimezone(UTC)
@@ -129,22 +129,22 @@ class Schedule(Struct, frozen=True):
         return None
 
     def left_out(self, since: date, days: int) -> Iterator[datetime]:
-        """Local times, without a zone, that the clock skips in so many days: there it does not fire, by cron's rule.
+        """Local times, without a zone, within `days` days that the clock skips: by cron's rule the schedule does not fire then.
 
-        Where midnight itself is skipped, nats-server fires on that day not at all if days are named (seen on 2.15).
+        On a day whose midnight is skipped, nats-server does not fire at all if the schedule names days (seen on 2.15).
         """
         named = self.days != DAY.whole or self.weekdays != WEEKDAY.whole or self.months != MONTH.whole
         for number in range(0 if self.every else days):
             day = since + timedelta(days=number)
             if not self._on(day) or not _changes(self.zone, day):
                 continue
-            midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001  of the zone
+            midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001  a local time of the zone
             for time in self._naive(day):
                 if _skipped(time, self.zone) or (named and _skipped(midnight, self.zone)):
                     yield time
 
     def _on(self, day: date) -> bool:
-        """Whether it fires on a day; where both are restricted, day of month or day of week is enough, as in cron."""
+        """Whether it fires on a day. As in cron, if day of month and day of week are both restricted, one of them is enough."""
         if day.month not in self.months:
             return False
         on_day, on_weekday = day.day in self.days, day.isoweekday() % 7 in self.weekdays
@@ -155,7 +155,7 @@ class Schedule(Struct, frozen=True):
     def _naive(self, day: date) -> Iterator[datetime]:
         for hour in self.hours:
             for minute in self.minutes:
-                yield datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001  its zone comes after
+                yield datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001  the caller adds the zone
 
     def _times(self, day: date, *, twice: bool = False) -> Iterator[datetime]:
         """The firings of one local day, in order."""
@@ -176,7 +176,7 @@ class Schedule(Struct, frozen=True):
 
 
 def read(line: str) -> Schedule:
-    """Read what `line` of a schedule has said. ValueError for what is none."""
+    """Read a schedule as its `line` writes it. ValueError for any other text."""
     words = line[:LONGEST].split()
     count = 1 if words and words[0].startswith("@") else len(FIELDS)
     if len(words) != count + 1 or words[0].lower() == EVERY:
@@ -185,11 +185,11 @@ def read(line: str) -> Schedule:
 
 
 def parse(text: str, timezone: str = "UTC") -> Schedule:
-    """Read a schedule. ValueError for what is none, for one that never fires, and for a zone that is not known."""
+    """Read a schedule. ValueError for any other text, for a schedule that never fires, and for an unknown zone."""
     given = " ".join(text.split())
-    if "/" not in timezone and timezone != "UTC":  # the server takes Local and CET, and means its own
+    if "/" not in timezone and timezone != "UTC":  # the server accepts Local and CET, but as its own
         raise ValueError(
-            f'timezone={timezone!r} is no name of the IANA database: write "Europe/Berlin", or "UTC"'
+            f'timezone={timezone!r} is not a name of the IANA database: write "Europe/Berlin", or "UTC"'
         )
     try:
         Schedule(given, timezone).zone.utcoffset(None)
@@ -233,18 +233,18 @@ def _interval(text: str) -> float:
 
 
 def _numbers(field: Field, text: str) -> tuple[int, ...]:
-    """What one field stands for, sorted."""
+    """The numbers that one field stands for, sorted."""
     found: set[int] = set()
     for item in text.split(","):
         match = _ITEM.fullmatch(item)
         if match is None:
             raise ValueError(
-                f"{field.name} {text!r}: {item!r} is no number, range (1-5) or step (*/10); L, W and # are not known to nats-server"
+                f"{field.name} {text!r}: {item!r} is not a number, range (1-5) or step (*/10); L, W and # are not known to nats-server"
             )
         first, last, step = match["first"], match["last"], match["step"]
         if first in ("*", "?"):
             if last is not None:
-                raise ValueError(f"{field.name} {text!r}: {item!r} is no range")
+                raise ValueError(f"{field.name} {text!r}: {item!r} is not a range")
             span = field.whole
         else:
             low = _number(field, first, text)
@@ -253,7 +253,7 @@ def _numbers(field: Field, text: str) -> tuple[int, ...]:
                 span = (*range(low, 7), 0)
             elif high >= low:
                 span = tuple(range(low, high + 1))
-            else:  # 22-2: nats-server refuses it
+            else:  # such as 22-2, which nats-server refuses
                 span = (*range(low, field.high + 1), *range(field.low, high + 1))
         if step is not None and not int(step):
             raise ValueError(f"{field.name} {text!r}: a step is 1 or more")
@@ -274,7 +274,7 @@ def _number(field: Field, text: str, whole: str) -> int:
 
 
 def _written(field: Field, numbers: tuple[int, ...]) -> str:
-    """Numbers as nats-server reads them: `*` for all, ranges where they follow each other."""
+    """Write numbers as nats-server reads them: `*` for all, ranges for consecutive ones."""
     if numbers == field.whole:
         return "*"
     parts: list[list[int]] = []

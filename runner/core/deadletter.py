@@ -1,9 +1,9 @@
-r"""Dead letters: what is stored of a message that was given up, and how it is read back.
+r"""Dead letters: how a message that was given up is stored, and how it is read back.
 
 Rule 1: a dead letter is the original body and headers plus `Jetrunner-Dead-*`.
-Rule 2: it always fits, headers alone and all together: its traceback goes first, then copied headers (the largest
-        first), then its body (`Jetrunner-Dead-Body: omitted`, which brings the others back if there is room now);
-        the original is found by stream and sequence.
+Rule 2: it always fits the limits of header and message size. To fit, its traceback is left out first, then copied headers (the
+        largest first), then its body (`Jetrunner-Dead-Body: omitted`; traceback and headers stay if there is room then). The
+        original message is found by its stream and sequence.
 Rule 3: a header value is one line: control characters become spaces, but a traceback keeps its lines, written as
         `\n` (two characters), and a backslash of its own as two.
 """
@@ -17,7 +17,7 @@ from datetime import datetime
 from msgspec import Struct, structs
 
 from runner.core import checked
-from runner.core.checked import Function, Project, Stream
+from runner.core.checked import FunctionName, ProjectName, Stream
 from runner.core.origin import Origin, carried
 from runner.core.redaction import Rules
 
@@ -40,11 +40,11 @@ OMITTED = "omitted"
 
 LONGEST_MESSAGE = 4_096
 LONGEST_TRACEBACK = 32_768
-"""Bytes; a longer traceback loses its beginning, for the last lines say most."""
+"""In bytes; a longer traceback loses its beginning, because its last lines say most."""
 LEAST_PAYLOAD = 1_024
-"""The smallest room that `fit` promises to meet."""
+"""The smallest room, in bytes, for which `fit` promises that the result fits."""
 LONGEST_HEADERS = 65_535
-"""Bytes of headers that a stream takes (measured on 2.15)."""
+"""Most bytes of headers that a stream accepts (measured on 2.15)."""
 
 Pairs = list[tuple[str, str]]
 
@@ -54,13 +54,13 @@ _ESCAPE = re.compile(r"\\(.)")
 _BLOCK = len("NATS/1.0\r\n\r\n")
 
 
-class Facts(Struct, frozen=True, kw_only=True):
+class DeathFacts(Struct, frozen=True, kw_only=True):
     """Why, where and when a message was given up."""
 
     project: str
     function: str
     stream: str
-    """Stream, sequence, timestamp and subject are the original's, also for a message that was sent back."""
+    """Stream, sequence, timestamp and subject are those of the original message, even if it was sent back since."""
     sequence: int
     timestamp_ns: int = 0
     """When the stream stored the original, in nanoseconds of Unix time; 0 when unknown."""
@@ -71,7 +71,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     message: str = ""
     traceback: str = ""
     time: str
-    """ISO-8601."""
+    """When it was given up, in ISO 8601."""
 
 
 class GivenUp(Struct, frozen=True):
@@ -81,13 +81,13 @@ class GivenUp(Struct, frozen=True):
     reason: str
     message: str = ""
     error: str = ""
-    """Name of the exception's type."""
+    """The name of the exception's type."""
     traceback: str = ""
 
 
-def facts(origin: Origin, now: datetime, project: str, function: str, why: GivenUp) -> Facts:
-    """Tell of a message that a function gives up now, in UTC."""
-    return Facts(
+def facts(origin: Origin, now: datetime, project: str, function: str, why: GivenUp) -> DeathFacts:
+    """Collect the facts of a message that a function gives up at `now`, in UTC."""
+    return DeathFacts(
         project=project,
         function=function,
         stream=origin.stream,
@@ -100,10 +100,10 @@ def facts(origin: Origin, now: datetime, project: str, function: str, why: Given
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
-    """A dead letter as read back; what its headers do not tell, or what can be no such thing, is empty or 0."""
+    """A dead letter as read back; fields that its headers lack, or that are malformed, are empty or 0."""
 
     sequence: int
-    """Its own, in `DEADLETTERS`; every other field but `time` speaks of the original."""
+    """Its own sequence in `DEADLETTERS`; every other field but `time` is about the original message."""
     time: str
     project: str
     function: str
@@ -117,21 +117,21 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     message: str
     traceback: str
     headers: dict[str, str]
-    """The original's."""
+    """The headers of the original message."""
     body: bytes
     body_omitted: bool
     headers_omitted: bool
     repeated: tuple[tuple[str, str], ...] = ()
-    """Headers of the original whose name stands there more than once, but for the first of each."""
+    """The second and later headers of each name that the original message has more than once."""
 
     @property
     def origin(self) -> Origin:
-        """Where it came from, for sending it back."""
+        """The place of the original message, for sending it back."""
         return Origin(self.stream, self.origin_sequence, self.timestamp_ns, self.subject)
 
 
 def redacted(letter: DeadLetter, rules: Rules) -> DeadLetter:
-    """As it is shown. What is stored keeps everything: it is what goes back to its function."""
+    """Hide secrets in a dead letter, to show it. The stored one keeps everything, because it goes back to its function."""
     kind = next((text for name, text in letter.headers.items() if name.lower() == "content-type"), "")
     hide = rules.values([*letter.headers.items(), *letter.repeated], letter.body, kind).hide
     return structs.replace(
@@ -145,7 +145,7 @@ def redacted(letter: DeadLetter, rules: Rules) -> DeadLetter:
     )
 
 
-def build(facts: Facts, original: Iterable[tuple[str, str]]) -> Pairs:
+def build(facts: DeathFacts, original: Iterable[tuple[str, str]]) -> Pairs:
     """Make the headers of a dead letter from its facts and its original's headers."""
     traceback = _tail(facts.traceback, LONGEST_TRACEBACK).replace("\\", "\\\\").replace("\n", "\\n")
     own = [
@@ -163,22 +163,22 @@ def build(facts: Facts, original: Iterable[tuple[str, str]]) -> Pairs:
         (TRACEBACK, traceback),
     ]
     pairs = [(name, _one_line(value)) for name, value in [*own, *carried(original)]]
-    # The server takes control characters in subjects; another subject would be another key.
+    # The server accepts control characters in subjects: only line breaks are replaced, because another subject is another key.
     return [(name, _BREAK.sub(" ", facts.subject) if name == SUBJECT else value) for name, value in pairs]
 
 
 def fit(headers: Pairs, body: bytes, room: int, taken: int = 0) -> tuple[Pairs, bytes]:
-    """Drop and shorten until headers and body together are at most `room` bytes, `taken` for further headers among them.
+    """Drop and shorten until headers and body together have at most `room` bytes; `taken` of these are for further headers.
 
-    Promised for a room of LEAST_PAYLOAD or more, where project, function and stream have ordinary names.
+    That is promised for a room of LEAST_PAYLOAD or more, if project, function and stream have ordinary names.
     """
     room -= taken
     header_room = min(room, LONGEST_HEADERS - taken)
-    # Without its Content-Type a body may not decode any more: they stay and go together.
+    # A body may not decode without its Content-Type: both are kept, or both dropped.
     shrunk = _shrunk(headers, min(room - len(body), header_room), keep="content-type")
     if shrunk is not None:
         return shrunk, body
-    # A body that cannot stay need not cost the rest.
+    # Without the body, the headers may fit.
     headers = [*headers, (BODY, OMITTED)] if body else headers
     shrunk = _shrunk(headers, header_room, keep="")
     if shrunk is not None:
@@ -203,12 +203,12 @@ def read(
     time: str,
     repeated: tuple[tuple[str, str], ...] = (),
 ) -> DeadLetter:
-    """Read a message of `DEADLETTERS`; never raises, whoever stored it. `time` is used when no header tells it."""
+    """Read a message of `DEADLETTERS`; never raises, whoever stored it. `time` is used when no header has the time."""
     return DeadLetter(
         sequence=sequence,
         time=headers.get(TIME, time),
-        project=checked.name(headers.get(PROJECT, ""), Project),
-        function=checked.name(headers.get(FUNCTION, ""), Function),
+        project=checked.name(headers.get(PROJECT, ""), ProjectName),
+        function=checked.name(headers.get(FUNCTION, ""), FunctionName),
         stream=checked.name(headers.get(STREAM, ""), Stream),
         origin_sequence=checked.number(headers.get(SEQUENCE, "")) or 0,
         timestamp_ns=checked.number(headers.get(TIMESTAMP, "")) or 0,
@@ -229,13 +229,13 @@ def read(
 
 
 def _shrunk(headers: Pairs, room: int, *, keep: str) -> Pairs | None:
-    """Drop the traceback, then copied headers but `keep`, the largest first; None when the rest is over `room`."""
+    """Drop the traceback, then copied headers except `keep`, the largest first; None when the rest is still over `room`."""
     if _size(headers) <= room:
         return headers
     headers = [pair for pair in headers if pair[0] != TRACEBACK]
     if _size(headers) <= room:
         return headers
-    copies: dict[str, int] = {}  # a repeated header goes whole: a rest of it could not be told from all of it
+    copies: dict[str, int] = {}  # of a repeated header all are dropped: some left would look like all
     for name, value in headers:
         if not _is_own(name) and name.lower() != keep:
             copies[name.lower()] = copies.get(name.lower(), 0) + _size([(name, value)]) - _BLOCK
@@ -266,7 +266,7 @@ def _one_line(text: str) -> str:
     line = _CONTROL.sub(" ", text).strip()
     try:
         line.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a lone surrogate, which an exception's text may hold and the wire cannot
+    except UnicodeEncodeError:  # an exception's text may hold a lone surrogate, the wire may not
         return line.encode("utf-8", "replace").decode()
     return line
 

@@ -1,4 +1,4 @@
-"""Dispatch: which of a process's functions answers a subject that was asked of this instance, not of all of them."""
+"""Dispatch: which function of a process answers a request that was sent to this instance by name."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from runner.core.subject import covers, overlaps
 T = TypeVar("T")
 
 REMEMBERED = 4_096
-"""Subjects whose function is known without a search."""
+"""Most subjects whose function is remembered, so that it need not be searched for."""
 
 
 class Dispatch(Generic[T]):
-    """From subjects to what stands behind the pattern that says most of them: literal tokens go before `*`, and `*` before `>`."""
+    """Finds the function whose pattern matches a subject most specifically: literal tokens win over `*`, and `*` over `>`."""
 
     def __init__(self, patterns: Mapping[str, T]) -> None:
         self._patterns = sorted(patterns.items(), key=lambda each: _rank(each[0]))
         self._known: dict[bytes, T] = {}
 
     def find(self, subject: bytes) -> T | None:
-        """What answers a subject; None where no pattern covers it."""
+        """Find what answers a subject; None when no pattern covers it."""
         found = self._known.get(subject)
         if found is not None:
             return found
@@ -36,7 +36,7 @@ class Dispatch(Generic[T]):
 
 
 def clashes(patterns: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The functions, each two, that would answer the same requests; `patterns` are those of each function."""
+    """Find the pairs of functions that would answer the same requests; `patterns` has the pattern of each function."""
     names = list(patterns)
     return [
         (one, other)

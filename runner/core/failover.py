@@ -1,8 +1,8 @@
-"""Failover: what becomes of a request whose answer is an error, or that an instance has not answered.
+"""Failover: what follows when an instance answers a request with an error, or does not answer it.
 
-Rule 1: what has not begun is asked again elsewhere, whatever the function: nothing runs twice.
-Rule 2: what may have begun is asked again only where the function is idempotent.
-Rule 3: an error that the asker has made is an answer: it would be the same everywhere.
+Rule 1: a request whose handler has not begun is sent to another instance, whatever the function: nothing runs twice.
+Rule 2: a request whose handler may have begun is sent to another instance only if the function is idempotent.
+Rule 3: an error that is the asker's fault counts as an answer: it would be the same everywhere.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from typing import Literal, TypeAlias
 from runner.core.balancer import Ended
 from runner.core.service import CODES, FAILED, LATE, UNAVAILABLE, NotStarted
 
-Next: TypeAlias = Literal["answer", "elsewhere", "elsewhere within budget"]
-"""Tell the asker; ask another instance; ask another one while the retry budget allows."""
+AfterFailure: TypeAlias = Literal["answer", "elsewhere", "elsewhere within budget"]
+"""Give the asker the error; ask another instance; ask another instance if the retry budget allows it."""
 
 FAILURES = frozenset({LATE, FAILED, UNAVAILABLE})
-"""Codes of an instance that could not do what another one may."""
+"""Codes of errors that another instance may not have."""
 
 
 def not_started(told: bytes | None) -> NotStarted | None:
-    """Why the handler has not begun, by the header; None where it may have."""
+    """Read from the header why the handler has not begun; None: it may have begun."""
     text = told.decode(errors="replace") if told is not None else ""
     return next((each for each in CODES if each == text), None)
 
 
 def ended(code: int, why: NotStarted | None) -> Ended:
-    """What an error says of the instance."""
+    """What an error says about the instance."""
     if why is not None:
         return "overloaded" if why == "overloaded" else "withdrawn"
     return "failed" if code in FAILURES or code > 503 else "answered"
 
 
-def after_error(code: int, why: NotStarted | None, *, idempotent: bool) -> Next:
-    """What follows an error of an instance."""
+def after_error(code: int, why: NotStarted | None, *, idempotent: bool) -> AfterFailure:
+    """Decide what follows an instance's error."""
     if why == "expired":
         return "answer"
     if why is not None:

@@ -1,8 +1,9 @@
-"""Fences: where they stand in a stream of outputs, which streams can hold them, and what one that stands there means.
+"""Fences: their subjects in an output stream, which streams can hold them, and whose a stored fence is.
 
-Rule 1: a fence is the last message on a subject of its own, one for each shard, in the very stream that the shard's
-        outputs go to. Every output names its sequence; once another owner has written it anew, the server refuses.
-Rule 2: it shows whose it is by the claim of the shard. Only who holds the claim may write it.
+Rule 1: a fence is the last message on a subject of its own, one for each shard, in the stream that the shard's outputs go to. Every
+        output names the sequence of the fence. Once another owner has written the fence again, the server refuses outputs of the
+        earlier owner.
+Rule 2: a fence names the owner and the epoch of the shard's claim. Only the instance that holds the claim may write it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from runner.core.subject import overlaps
 
 PREFIX = "_jetrunner"
 FEWEST = 1_000
-"""A stream that keeps fewer messages has no room for fences beside them."""
+"""A stream with a lower `max_msgs` has no room for fences beside its messages."""
 
 
-class Standing(Struct, frozen=True):
-    """What stands on a fence's subject."""
+class StandingFence(Struct, frozen=True):
+    """The fence as it is stored on its subject."""
 
     sequence: int = 0
-    """Of the last message; 0 when there is none: the first owner, or the stream's limits have taken it."""
+    """The fence's sequence; 0: there is none, because the owner is the first, or because the stream's limits have removed it."""
     owner: str = ""
     epoch: int = 0
 
@@ -33,7 +34,7 @@ Judgement = Literal["ours", "older", "doubtful"]
 
 
 def pattern(stream: str) -> str:
-    """Name what a stream captures besides its own subjects so that it can hold fences."""
+    """Name the pattern that a stream captures besides its own subjects so that it can hold fences."""
     return f"{PREFIX}.{stream}.>"
 
 
@@ -43,21 +44,21 @@ def subject(stream: str, project: str, function: str, generation: int | str, sha
 
 
 def of_shard(stream: str, address: Address) -> str:
-    """Name the same of a shard of ours."""
+    """Name the subject of the fence of the shard with this address."""
     return subject(stream, address.project, address.function, address.generation, address.number)
 
 
 def holds(config: Mapping[str, Any]) -> bool:
-    """Tell whether a stream, as the server has it, holds fences."""
+    """Tell whether a stream with this configuration on the server can hold fences now."""
     name = config.get("name", "")
     return pattern(name) in (config.get("subjects") or ()) and not _transformed(name, config)
 
 
 def subjects(name: str, config: Mapping[str, Any], *, held: bool = False) -> Sequence[str]:
-    """Give the subjects that a stream shall have: with that of its fences where it can hold any, else without.
+    """Give the subjects that a stream shall have: its own, and those of its fences if it can hold fences.
 
-    It must keep what it takes in, take in more than one message a subject, and store fences unchanged. One that
-    `held` fences before keeps their subject while they are stored unchanged.
+    To hold fences it must keep its messages, accept more than one message a subject, and store fences unchanged. A stream
+    that `held` fences before keeps their subjects as long as it stores them unchanged.
     """
     added = pattern(name)
     own = tuple(each for each in config.get("subjects") or () if each != added)
@@ -79,15 +80,15 @@ def _transformed(name: str, config: Mapping[str, Any]) -> bool:
     return transform is not None and overlaps(transform.get("src") or ">", subject(name, "*", "*", "*", "*"))
 
 
-def judge(standing: Standing, owner: str, epoch: int) -> Judgement:
-    """Say what an owner in its epoch makes of a fence: its own, one of before it, or a doubt that its claim decides."""
+def judge(standing: StandingFence, owner: str, epoch: int) -> Judgement:
+    """Judge a fence for an owner in its epoch: it is "ours", "older", or "doubtful"; then the claim has to be read."""
     if standing.sequence and (standing.owner, standing.epoch) == (owner, epoch):
         return "ours"
     return "older" if standing.sequence and standing.epoch < epoch else "doubtful"
 
 
 def expect(fence: str, sequence: int) -> bytes:
-    """Make the header lines by which a stream refuses a message once the fence has moved on."""
+    """Make the header lines by which a stream refuses a message once another owner has written the fence."""
     return (
         b"Nats-Expected-Last-Subject-Sequence: %d\r\nNats-Expected-Last-Subject-Sequence-Subject: %b\r\n"
         % (sequence, fence.encode())

@@ -1,7 +1,7 @@
-"""The record of a split event that is being joined, and what follows from it when parts arrive or time is over.
+"""The record of a split event that is being joined, and what follows when parts arrive or its time is over.
 
-Rule 1: one message is named to run the function: by the write that makes the record complete, or by the expiry.
-Rule 2: what is done is done: a part that comes later is dropped.
+Rule 1: the record names one message that runs the function: the write that completes the record names it, or the expiry does.
+Rule 2: an event that was joined stays so: a part that comes later is dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runner.core.parts import MOST
 LEAST_SECONDS = 1.0
 """The shortest time after which an event is joined without all parts."""
 AT_ONCE = 1_024
-"""Parts that a function which joins them asks for: most of them are only stored."""
+"""How many parts a joining function asks for at once: most of them are only stored."""
 Bits = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{1,{MOST // 4 + 1}}}\Z")]
 
 
@@ -26,16 +26,16 @@ class Joins(Struct, frozen=True):
     """How a function joins the parts of split events."""
 
     expires: float
-    """Seconds after the first part until it is called without those that have not come."""
+    """Seconds after the first part until the function is called without the missing parts."""
     max_bytes: int
     """Most bytes that the parts of one event may have together."""
 
     def scaled(self, factor: float) -> Joins:
-        """The same for a test: it waits a fraction of the time, and a second at least."""
+        """The same for a test: the wait is multiplied by `factor`, and is 1 s at least."""
         return structs.replace(self, expires=max(LEAST_SECONDS, self.expires * factor))
 
 
-class Record(
+class EventRecord(
     Struct,
     frozen=True,
     omit_defaults=True,
@@ -46,12 +46,12 @@ class Record(
     bits: Bits = "0"
     """The parts that are stored: bit n stands for part n, in hexadecimal digits."""
     count: Annotated[int, Meta(ge=-1, le=MOST)] = -1
-    """Parts in all, the most that a part has told; -1: none has."""
+    """Number of parts: the highest that any part has told; -1: no part has told."""
     runner: Annotated[str, Meta(max_length=512)] = ""
     """The message that runs the function with them, as `STREAM:SEQUENCE`."""
     done: bool = False
     given_up: bool = False
-    """The function has failed with them: they are kept for a redrive."""
+    """Whether the function has failed with the parts; they are kept for a redrive."""
 
     @property
     def present(self) -> list[int]:
@@ -61,33 +61,33 @@ class Record(
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """The parts that are not, as far as their number is known."""
+        """The parts that are not stored, as far as the number of parts is known."""
         there = {*self.present}
         return tuple(index for index in range(max(0, self.count)) if index not in there)
 
 
-NONE = Record()
-decode = checked.json(Record)
+NONE = EventRecord()
+decode = checked.json(EventRecord)
 encode = msgspec.json.encode
 
 
 class Next(Struct, frozen=True):
-    """What follows."""
+    """What follows from an arrival or an expiry."""
 
-    record: Record | None = None
-    """To be written first, in the place of the one that was read."""
+    record: EventRecord | None = None
+    """The record to be written first, in the place of the one that was read."""
     runs: str = ""
     """The message that runs the function; all others are acknowledged."""
     late: bool = False
-    """The event is joined already: what was stored of it is removed."""
+    """Whether the event was joined already; its stored parts are removed."""
     waits: bool = False
-    """Another message runs it, and may yet be lost."""
+    """Whether another message runs the function, and may yet be lost."""
 
 
-def arrive(record: Record, arrived: Mapping[str, int], count: int) -> Next:
-    """Parts are stored: messages by id, each with its index; `count` is what they tell of their number.
+def arrive(record: EventRecord, arrived: Mapping[str, int], count: int) -> Next:
+    """Parts were stored: `arrived` has the ids of their messages, each with its index; `count` is the number of parts they tell.
 
-    Of an event without parts there is one message that stands for it, with the index -1.
+    One message stands for an event without parts; its index is -1.
     """
     if record.done:
         return Next(late=True)
@@ -106,8 +106,8 @@ def arrive(record: Record, arrived: Mapping[str, int], count: int) -> Next:
     return Next(structs.replace(record, bits=f"{bits:x}", count=count))
 
 
-def expire(record: Record, message: str, *, there: bool) -> Next:
-    """The time is over; `message` says so, and `there` tells whether the one that runs the function still exists."""
+def expire(record: EventRecord, message: str, *, there: bool) -> Next:
+    """The time is over: `message` says so; `there` tells whether the message that runs the function still exists."""
     if record.runner == message and not record.done:
         return Next(runs=message)
     if record == NONE or record.done or record.given_up:

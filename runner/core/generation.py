@@ -1,11 +1,11 @@
 """Generations of a stream's shards, and which one of them a function works on.
 
-Rule 1: a change of the number of shards makes a new generation: what is stored stays in the shards where it is.
-Rule 2: a function works on one generation at a time, the oldest with messages for it; the next opens when every shard
-        of that one is drained, and every lane in it is free.
-Rule 3: generation 0 is what was stored before the stream was sharded: one shard.
-Rule 4: a generation has a count and tokens of its own. Whichever it is: its tokens are among those of the key of each
-        function that works on it, so that all messages of a key stand in one of its shards.
+Rule 1: a change of the number of shards makes a new generation: messages that are stored stay in their shards.
+Rule 2: a function works on one generation at a time, the oldest with messages for it. The next one opens when every shard of the
+        current one is drained, and every lane in it is free.
+Rule 3: generation 0 holds the messages that were stored before the stream was sharded: one shard.
+Rule 4: each generation has its own count and tokens. The tokens are a subset of the key's tokens of each function that works on it,
+        so that all messages of a key are in one shard.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Annotated, Any, TypeAlias
 from msgspec import Meta, Struct
 
 from runner.core import checked, sharding
-from runner.core.checked import Count, Index, Line, Pattern, Stream
+from runner.core.checked import Count, Index, Line, Stream, SubjectPattern
 from runner.core.history import NOTHING, Identity
 from runner.core.sharding import Sharding
 
 MOST_SHARDS = 1024
 MOST_GENERATIONS = 100_000
-"""What a number of the bucket may tell: each is counted through."""
+"""The highest generation that a record may name, because the code counts through all of them."""
 
 Generation: TypeAlias = Annotated[int, Meta(ge=0, le=MOST_GENERATIONS)]
 Positions: TypeAlias = Annotated[tuple[Index, ...], Meta(max_length=256)]
 
 METADATA = "jetrunner.shards"
-"""In the stream's metadata: the numbers of shards of all generations from 1, separated by commas."""
+"""The key of the stream's metadata with the number of shards of each generation from 1 on, separated by commas."""
 METADATA_BY = "jetrunner.shards.by"
-"""Beside it: the indexes of the tokens by which each generation is sharded, `1` or `1+3`; none, before they changed."""
+"""The key with the indexes of the tokens that choose the shard in each generation, `1` or `1+3`; absent until they change."""
 
 
 class OpenGeneration(Struct, frozen=True):
@@ -38,38 +38,38 @@ class OpenGeneration(Struct, frozen=True):
 
     stream: Stream
     created: Line
-    """When the stream was made: one made anew begins anew."""
-    subject: Pattern
-    """What the function reads there, as published."""
+    """When the stream was made: for a stream that was made again, generations begin again."""
+    subject: SubjectPattern
+    """The subject that the function reads there, as published."""
     generation: Generation
     count: Annotated[int, Meta(ge=1, le=MOST_SHARDS)]
     """Shards of this generation."""
     positions: Positions = ()
     first: Count = 0
-    """The first sequence that the function was ever meant to read; 0: all."""
+    """The first sequence that the function was ever meant to read; 0: from the beginning."""
     start: Count = 0
-    """The first sequence that consumers of this generation read; 0: all."""
+    """The first sequence that the consumers of this generation read; 0: from the beginning."""
     through: Count = 0
-    """Everything of other generations up to this sequence is settled."""
+    """All messages of other generations up to this sequence are settled."""
     to: Annotated[int, Meta(ge=-1, le=MOST_GENERATIONS)] = -1
-    """The generation that opens next; -1: none. While it is set nothing is worked on, and all claims are given back."""
+    """The generation that opens next; -1: none. While it is set, no messages start, and all claims are given back."""
     keys: Positions = ()
-    """Indexes of the tokens that make the function's key, as the instance had them that wrote this; none: not known."""
+    """Indexes of the tokens that make the function's key, as the instance that wrote this has them; empty: not known."""
     turn: Count = 0
-    """How often a generation began to close. Claims are sealed with it: who still takes it for open takes none of them."""
+    """How often a generation began to close. Claims are sealed with it: an instance that knows only an earlier turn takes none of them."""
     newest: Identity = NOTHING
-    """The newest message of the stream when this was written: where it has another by now, these sequences are void."""
+    """The newest message of the stream when this was written. If another message has its place by now, these sequences are void."""
 
     @property
     def known(self) -> Identity:
-        """What tells whether the stream is still the one that the sequences are of; nothing where there are none."""
+        """Identifies the stream's history that the sequences belong to; `NOTHING` if there are no sequences."""
         last = max(self.first - 1, self.start - 1, self.through)
         if last <= 0:
             return NOTHING
         return self.newest if self.newest.sequence >= last else Identity(self.created, last)
 
     def back(self, first: int) -> OpenGeneration:
-        """The stream went back: from this sequence on, its messages are others than when this was written."""
+        """The stream went back: from sequence `first` on, its messages are not those from when this was written."""
         return self._with(
             first=min(self.first, first),
             start=min(self.start, first),
@@ -87,7 +87,7 @@ class OpenGeneration(Struct, frozen=True):
         return Sharding(self.generation, self.count, self.positions if self.generation else ())
 
     def left_behind(self, generation: int, last: int) -> bool:
-        """Whether a generation that was left, with messages up to `last`, has some that came after that."""
+        """Whether a generation that was left has messages, up to `last`, that came after it was left."""
         return generation < self.generation and last > self.through
 
     def towards(self, generation: int, through: int) -> OpenGeneration:
@@ -100,12 +100,12 @@ class OpenGeneration(Struct, frozen=True):
         return self._with(to=-1)
 
     def opened(self, count: int, positions: tuple[int, ...]) -> OpenGeneration:
-        """The generation that it was closing for; one that had been left is read from where it was left."""
+        """The generation `to`, open now; a generation that had been left is read from where it was left."""
         start = self.through + 1 if self.to < self.generation else self.first
         return self._with(generation=self.to, count=count, positions=positions, start=start, to=-1)
 
     def corrected(self, now: Sharding, subject: str, keys: tuple[int, ...]) -> OpenGeneration:
-        """The same generation as the stream has it now, for what the function reads now."""
+        """The same generation, with the shards of the stream and the subject and key of the function as they are now."""
         return self._with(count=now.count, positions=now.positions, subject=subject, keys=keys)
 
     def _with(self, **changes: Any) -> OpenGeneration:
@@ -113,21 +113,21 @@ class OpenGeneration(Struct, frozen=True):
 
 
 read = checked.json(OpenGeneration)
-"""What stands in the bucket; raises `Unfit`."""
+"""Decode the bucket's record; raises `Unfit`."""
 
 
 def stored_subject(pattern: str, generation: int) -> str:
-    """Say under which subjects a generation stores what a pattern matches, in all its shards."""
+    """Name the subjects under which a generation stores the messages that a pattern matches, in all its shards."""
     return f"shard.{generation}.*.{pattern}" if generation else pattern
 
 
 def oldest(
     stored: Mapping[int, int], standing: Mapping[int, int], newest: int, *, deliver: str = "all"
 ) -> tuple[int, int]:
-    """Where a function begins of which nothing is kept: the generation, and through which sequence others are settled.
+    """Where a function without a record begins: the generation, and the sequence up to which the others are settled.
 
-    `stored` is the last sequence of each generation with messages for it, `standing` how many durables it has there.
-    A generation whose durables are gone while a later one has some was drained.
+    `stored` is the last sequence of each generation with messages for the function, `standing` the number of its durables in each.
+    A generation without durables was drained if a later generation has some.
     """
     if standing:
         begin = min(standing)
@@ -140,7 +140,7 @@ def oldest(
 
 
 def following(current: OpenGeneration, stored: Mapping[int, int], newest: int) -> int:
-    """Name the generation after the one that is drained: the next with messages for the function, or the newest."""
+    """Name the generation that follows the drained one: the next with messages for the function, or the newest."""
     later = (
         each for each in range(current.generation + 1, newest) if stored.get(each, 0) >= max(1, current.first)
     )
@@ -154,7 +154,7 @@ def straggler(current: OpenGeneration, stored: Mapping[int, int]) -> int:
 
 
 def counts(config: Mapping[str, Any]) -> dict[int, int]:
-    """The number of shards of each generation, as far as the stream's configuration tells."""
+    """The number of shards of each generation, as far as the stream's configuration has it."""
     now = sharding.read(config) or Sharding()
     try:
         told = [int(text) for text in (config.get("metadata") or {}).get(METADATA, "").split(",") if text]
@@ -169,7 +169,7 @@ def counts(config: Mapping[str, Any]) -> dict[int, int]:
 
 
 def positions(config: Mapping[str, Any], generation: int) -> tuple[int, ...]:
-    """The indexes of the tokens by which a generation is sharded; those of now where nothing else is told."""
+    """The indexes of the tokens by which a generation is sharded; the present ones when the metadata has no others."""
     now = sharding.read(config) or Sharding()
     told = ((config.get("metadata") or {}).get(METADATA_BY) or "").split(",")
     try:
@@ -181,7 +181,7 @@ def positions(config: Mapping[str, Any], generation: int) -> tuple[int, ...]:
 
 
 def splitting(subject: str, keys: Collection[int], by: Iterable[int]) -> int | None:
-    """Name the first token of `by` that would put a key's messages into several shards; None: all stand in one."""
+    """Name the first token of `by` that would put a key's messages into several shards; None: all are in one."""
     tokens = subject.split(".")
     for place in by:
         if place not in keys and (place >= len(tokens) or tokens[place] in ("*", ">")):
@@ -190,9 +190,9 @@ def splitting(subject: str, keys: Collection[int], by: Iterable[int]) -> int | N
 
 
 def resized(config: Mapping[str, Any], count: int, by: tuple[int, ...] = ()) -> dict[str, Any]:
-    """The configuration of a sharded stream with another number of shards, or other tokens: the next generation.
+    """Make a sharded stream's configuration for its next generation, with another number of shards or other tokens.
 
-    ValueError says why there cannot be one.
+    ValueError says why that is not possible.
     """
     if not 1 <= count <= MOST_SHARDS:
         raise ValueError(f"{count} is not between 1 and {MOST_SHARDS:,}")

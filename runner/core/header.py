@@ -63,12 +63,12 @@ def get(raw: bytes, name: bytes) -> bytes | None:
 
 
 def is_marker(raw: bytes | None) -> bool:
-    """Tell whether a message without a body is the server's word that its subject's last one is gone."""
+    """Tell whether a message without a body is a marker, by which the server says that its subject's last message was removed."""
     return raw is not None and get(raw, b"Nats-Marker-Reason") is not None
 
 
 def last(raw: bytes, name: bytes) -> bytes | None:
-    """Find the last value of one header: the server adds its own behind those that a message was stored with."""
+    """Find the last value of one header: the server adds its own after those that a message was stored with."""
     start = raw.lower().rfind(b"\r\n" + name.lower() + b":")
     return get(raw[start:], name) if start >= 0 else None
 
@@ -95,12 +95,12 @@ def encode(headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Keep what may ride on a copy of a message: not the headers the server would act on again."""
+    """Keep the headers that a copy of a message may have: not those that the server would act on again."""
     return [(name, value) for name, value in headers if not name.lower().startswith(_ACTING)]
 
 
 def unplaced(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Drop what says which message it is, and of which batch: a copy that carried it would be taken for that one."""
+    """Drop the headers that identify the message and its batch: with them the server would take a copy for the message itself."""
     return [(name, value) for name, value in headers if not name.lower().startswith(_PLACING)]
 
 

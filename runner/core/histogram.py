@@ -1,18 +1,19 @@
-"""A latency histogram: counters whose width grows with the value, four to each doubling.
+"""A latency histogram: buckets whose width grows with the value, four to each doubling.
 
-A bucket spans at most a quarter of its lower edge, so a percentile is off by less than 12%; below 8 µs by none. It is
-never under the least nor over the most that was counted.
+A bucket spans at most a quarter of its lower edge, so a percentile is off by less than 12%; below 8 µs it is exact. A percentile
+is never below the least or above the greatest duration that was counted.
 Counting is two shifts and an addition: no lock, no float, no allocation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Self
 
 LONGEST = 2**36 - 1
-"""Microseconds (19 hours) above which values count as this one."""
+"""In microseconds (19 hours); longer durations count as this one."""
 
 
 def index(us: int) -> int:
@@ -22,7 +23,7 @@ def index(us: int) -> int:
 
 
 def lower(bucket: int) -> int:
-    """Give the least number of microseconds a bucket counts; that of the next bucket is its open end."""
+    """Give the least number of microseconds that a bucket counts; the bucket ends before the least of the next one."""
     return bucket if bucket < 4 else ((bucket & 3) + 4) << ((bucket >> 2) - 1)
 
 
@@ -41,7 +42,7 @@ class Histogram:
         self.most = 0
 
     def count(self, us: int, times: int = 1) -> None:
-        """Count a duration; outside of 0 to LONGEST it counts as the nearer end."""
+        """Count a duration, `times` times; one outside of 0 to LONGEST counts as the nearer end."""
         if us > LONGEST:  # noqa: PLR1730  min() costs as much as all the rest
             us = LONGEST
         shift = us.bit_length() - 3
@@ -54,6 +55,11 @@ class Histogram:
         self.buckets[us if shift < 0 else (shift << 2) + (us >> shift)] += times
         self.total_us += us * times
 
+    def count_seconds(self, durations: Iterable[float]) -> None:
+        """Count many durations, in seconds."""
+        for us, times in Counter(map(int, map((1e6).__mul__, durations))).items():
+            self.count(us, times)
+
     @property
     def number(self) -> int:
         """How many durations were counted."""
@@ -64,12 +70,12 @@ class Histogram:
         number = self.number
         if not number:
             return 0.0
-        # The rank is exact for whole percents: floats would put p=99 of 100 on the last one.
+        # Whole percents give an exact rank; with floats, p=99 of 100 would be the last one.
         rank = max(1, -(-number * p // 100))
         running = accumulate(self.buckets)
         bucket = next(at for at, below in enumerate(running) if below >= rank)
         low, high = max(lower(bucket), self.least), min(lower(bucket + 1) - 1, self.most)
-        # The harmonic mean of the edges: equally far, in proportion, from both.
+        # The harmonic mean of the edges: in proportion, it is equally far from both.
         return 2 * low * high / (low + high) / 1e6 if high else 0.0
 
     def merge(self, other: Histogram) -> None:
@@ -80,7 +86,7 @@ class Histogram:
         self.most = max(self.most, other.most)
 
     def snapshot(self) -> list[int]:
-        """Give everything as whole numbers: the sum of microseconds, then each bucket up to the last used."""
+        """Give the counts as whole numbers: the sum of microseconds, then each bucket up to the last one used."""
         used = max((at + 1 for at, count in enumerate(self.buckets) if count), default=0)
         return [self.total_us, *self.buckets[:used]]
 
@@ -91,7 +97,7 @@ class Histogram:
 
     @classmethod
     def restore(cls, snapshot: Sequence[int], extremes: Sequence[int] | None = None) -> Self:
-        """Make the histogram a snapshot was taken of; ValueError when it is none. Without `extremes` its buckets' edges count."""
+        """Make a histogram from its snapshot; ValueError when that is malformed. Without `extremes`, the edges of its buckets are used."""
         if not 1 <= len(snapshot) <= SIZE + 1 or min(snapshot) < 0:
             raise ValueError("not a histogram's snapshot")
         histogram = cls()

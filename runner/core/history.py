@@ -1,19 +1,19 @@
-"""Histories of streams: whether what is remembered of a stream is still about the messages that stand in it now.
+"""Histories of streams: whether facts that are remembered about a stream still apply to the messages in it now.
 
-A sequence alone names no message. A server that comes back with an older copy of its files, or without its last ones,
-gives the same numbers once more, and a stream that was deleted and made again begins with 1. So whatever is remembered of
-a stream goes with the newest message that it knew: its sequence, when it was stored, and when its stream was made.
+A sequence alone identifies no message. A server that comes back with an older copy of its files, or without the last ones, gives
+the same sequences once more, and a stream that was deleted and made again begins with 1. So all facts that are remembered about a
+stream are kept together with the newest known message: its sequence, when it was stored, and when its stream was made.
 
-Rule 1: where that very message still stands, everything remembered is of this history.
-Rule 2: where it does not, the stream went back. What was stored after that is later than the newest message known, so the
-        first message stored later than that one is the first that is another's: its number, and all above, are void.
-Rule 3: where the server's clock is behind the newest message known, times tell nothing, and every number is void.
-Rule 4: that a message is not there yet may be the word of a leader that was deposed and does not know of it. It counts
-        once most of the stream's servers have answered that leader since.
+Rule 1: if that very message is still in the stream, all remembered facts belong to this history.
+Rule 2: if it is not, the stream went back. Messages stored after that are later than the newest known message. So the first
+        message with a later time is the first of the new history: facts about its sequence, and about all above, are void.
+Rule 3: if the server's clock is behind the newest known message, times cannot be compared, and everything remembered is void.
+Rule 4: a leader that was deposed, and does not know it, may say that a message is not there. Its answer counts only once most of the
+        stream's servers have answered that leader since.
 
-What cannot be told: messages that took their numbers while the server's clock was behind, when it is right again by the
-time that somebody looks; and those of a copy that was put back after the stream had gone on from an older one. Their
-numbers are taken for those of the messages that are remembered, as far as these were stored at the same time or later.
+Two cases cannot be recognised. One: messages were stored while the server's clock was behind, and the clock was right again when a
+runner checked. Two: a copy is put back after the stream had already gone on from an older copy. Such messages are taken for the
+remembered ones, as far as those were stored at the same time or later.
 """
 
 from __future__ import annotations
@@ -26,52 +26,52 @@ from runner.core.checked import Count, Line
 
 
 class Identity(Struct, frozen=True, array_like=True):
-    """One message of one stream; no other message, of any history, has the same."""
+    """Identifies one message of one stream; no other message of any history has the same values."""
 
     created: Line = ""
-    """When its stream was made, as the server tells it."""
+    """When its stream was made, as the server says."""
     sequence: Count = 0
     """0: no message."""
     stored_ns: Count = 0
-    """When it was stored, in nanoseconds of Unix time; 0 when that is not known."""
+    """When the message was stored, in nanoseconds of Unix time; 0: not known."""
 
     def newer(self, other: Identity) -> Identity:
-        """The newer one of two of the same history."""
+        """The newer of two identities of the same history."""
         return other if other.sequence > self.sequence else self
 
 
 NOTHING = Identity()
 
 
-class State(Struct, frozen=True):
-    """A stream as its leader tells of it at one moment."""
+class StreamState(Struct, frozen=True):
+    """A stream as its leader describes it at one moment."""
 
     created: str
     first: int
-    """The oldest sequence that may still stand in it; one above `last` when it is empty."""
+    """The lowest sequence that may still be in it; `last + 1` when the stream is empty."""
     last: int
     last_ns: int
-    """When the last message was stored, whether it still stands or not."""
+    """When the last message was stored, even if it was removed since."""
     now_ns: int
-    """The server's clock."""
+    """The time by the server's clock."""
     leader: str = ""
     silent: tuple[float, ...] = ()
-    """How long ago each of its other servers has answered the leader, in seconds."""
+    """For each of its other servers: the seconds since it last answered the leader."""
     work_queue: bool = False
     in_memory: bool = False
 
     @property
     def newest(self) -> Identity:
-        """The last message that was stored in it."""
+        """The last message that was stored in the stream."""
         return Identity(self.created, self.last, self.last_ns)
 
     def led(self, since: float) -> bool:
-        """Whether most of its servers took the leader for theirs within so many seconds."""
+        """Whether most of its servers have accepted the leader within the last `since` seconds."""
         return 2 * sum(each < since for each in self.silent) >= len(self.silent)
 
 
-class Answers(Struct, frozen=True):
-    """What the server has said to the questions of `judge`; None while it was not asked."""
+class HistoryAnswers(Struct, frozen=True):
+    """The server's answers to the questions of `judge`; None: not asked yet."""
 
     stands: int | None = None
     """When the message of the known sequence was stored; 0 when there is none."""
@@ -80,7 +80,7 @@ class Answers(Struct, frozen=True):
 
 
 class Same(Struct, frozen=True):
-    """What is remembered is of this history."""
+    """The remembered facts belong to this history."""
 
 
 class Back(Struct, frozen=True):
@@ -94,12 +94,14 @@ class Another(Struct, frozen=True):
 
 
 Verdict: TypeAlias = Same | Back | Another
-Question: TypeAlias = Literal["stands", "later"]
-ASKED_NOTHING = Answers()
+HistoryQuestion: TypeAlias = Literal["stands", "later"]
+ASKED_NOTHING = HistoryAnswers()
 
 
-def judge(known: Identity, now: State, answers: Answers = ASKED_NOTHING) -> Verdict | Question:
-    """Say whether a stream is the one in which `known` was the newest message; or what to ask for that."""
+def judge(
+    known: Identity, now: StreamState, answers: HistoryAnswers = ASKED_NOTHING
+) -> Verdict | HistoryQuestion:
+    """Judge whether the stream is still in the history in which `known` was the newest message; or return what to ask first."""
     if not known.sequence:
         return Same()
     if known.created != now.created:
@@ -124,14 +126,14 @@ def judge(known: Identity, now: State, answers: Answers = ASKED_NOTHING) -> Verd
     return Back(answers.later) if overwritten else Same()
 
 
-def _first(known: Identity, now: State, later: int) -> int:
+def _first(known: Identity, now: StreamState, later: int) -> int:
     return 1 if now.now_ns < known.stored_ns else min(later, now.last + 1)
 
 
 def begin(floor: int, verdict: Verdict, wanted: int, last: int) -> int:
-    """Where a durable begins that is missing: everything up to `floor` was settled in the history of the verdict.
+    """Where a durable that is missing begins again: everything up to `floor` was settled in the history of the verdict.
 
-    `wanted` is the first sequence that it shall ever read (0: all), and `last` the stream's last.
+    `wanted` is the first sequence that the durable shall ever read (0: all), and `last` the stream's last.
     """
     match verdict:
         case Another():
@@ -142,13 +144,13 @@ def begin(floor: int, verdict: Verdict, wanted: int, last: int) -> int:
             return min(max(floor + 1, wanted), last + 1)
 
 
-def may_lag(known: Identity, now: State) -> bool:
-    """Whether a stream of several servers lacks what is known: its leader may not know of it, or not yet."""
+def may_lag(known: Identity, now: StreamState) -> bool:
+    """Whether a replicated stream may lag behind the known message: its leader may not have that message, or not yet."""
     return bool(now.silent) and (now.last < known.sequence or now.created < known.created)
 
 
 def void(verdict: Verdict) -> int | None:
-    """The first sequence whose message is another's by now; None when none is."""
+    """The first sequence that belongs to another message by now; None when there is none."""
     match verdict:
         case Another():
             return 1

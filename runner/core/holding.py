@@ -1,4 +1,4 @@
-"""What an instance says of one message that it has in its hands."""
+"""What an instance says about one message that it holds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from runner.core import checked
-from runner.core.checked import Count, Function, Stream, UnixTime
+from runner.core.checked import Count, FunctionName, Stream, UnixTime
 
-Step: TypeAlias = Literal["queued", "behind", "held", "resting", "running", "settling"]
-"""It waits for a slot; behind others of its key; until its shard is taken over; for its next attempt; its handler runs; or that has ended,
-and its outputs or its settlement are on their way."""
+HoldingStep: TypeAlias = Literal["queued", "behind", "held", "resting", "running", "settling"]
+"""`queued`: it waits for a slot; `behind`: for others of its key; `held`: until its shard is taken over; `resting`: for its next
+attempt. `running`: its handler runs. `settling`: its handler has ended; outputs or settlement are on their way."""
 
 
 class Question(Struct, frozen=True):
@@ -24,26 +24,26 @@ class Question(Struct, frozen=True):
 class Held(Struct, frozen=True, omit_defaults=True):
     """One message in one function of one instance."""
 
-    function: Function
-    step: Step
+    function: FunctionName
+    step: HoldingStep
     attempt: Count = 1
     since: UnixTime = 0.0
-    """When its handler began; 0: it has not."""
+    """When its handler began; 0: it has not begun."""
     due: UnixTime = 0.0
     """When its next attempt is due."""
     ahead: Count = 0
-    """Messages of its key that go before it here."""
+    """How many messages of its key run before it here."""
     head: Count = 0
-    """The first of them, by its sequence."""
+    """The sequence of the first of those."""
     apart: bool = False
-    """It runs in a process of its own: it may be what killed another."""
+    """Whether it runs in a process of its own, because it may have killed another process."""
     late: bool = False
-    """Its handler has had its time, and has not ended."""
+    """Whether its handler has exceeded its time and has not ended."""
     sent_back: bool = False
-    """It has come to its function for another time."""
+    """Whether it was sent back to its function."""
 
 
 Holding: TypeAlias = Annotated[tuple[Held, ...], Meta(max_length=1_000)]
 
 read = checked.json(Question)
-"""What was asked; raises `Unfit`."""
+"""Decode a question; raises `Unfit`."""

@@ -1,8 +1,8 @@
-"""What a nats-server tells of a message that it passed on, as the span that it becomes.
+"""Spans of nats-server: each server that passes on a traced message reports that, and the report becomes a span.
 
-A server tells it of messages that are traced, one JSON document a server, where its account says so (`msg_trace`; ADR-41).
-Measured with nats-server 2.15: a message without `Nats-Trace-Hop` came from a client; a server that sends it on numbers the
-servers it sends it to (`1`, `2`), these number theirs below (`1.1`). What JetStream then delivers to consumers it does not tell.
+A server publishes one JSON document for each traced message, if the account is configured so (`msg_trace`; ADR-41).
+Measured with nats-server 2.15: a message without `Nats-Trace-Hop` came from a client. A server that sends it on numbers the
+servers that it sends it to (`1`, `2`), and these number theirs below (`1.1`). It does not report JetStream's deliveries to consumers.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from runner.core.traceparent import TraceParent
 
 Facts: TypeAlias = Mapping[str, str]
 
-# How a message came, or goes on: the server's own numbers.
+# How a message came, or goes on: the index is the server's own number.
 _WAYS = ("client", "route", "gateway", "system", "leafnode", "jetstream", "account")
-# Trouble of a message that is none: it was stored before.
+# The error of a message that was stored before, which is no failure.
 _DUPLICATE = "msgid is duplicate"
 
 
@@ -33,7 +33,7 @@ class _Server(Struct):
 
     @property
     def named(self) -> str:
-        """What its operator calls it; one without a name tells its id as its name."""
+        """The name that its operator gave it; a server without a name sends its id as its name."""
         return self.name if self.name != self.id else ""
 
 
@@ -62,7 +62,7 @@ class _Passed(Struct):
     events: list[_Told]
 
 
-class Event(Struct, frozen=True):
+class HopEvent(Struct, frozen=True):
     """One thing that the server did with the message."""
 
     name: str
@@ -75,22 +75,22 @@ class Hop(Struct, frozen=True):
 
     server: _Server
     parent: TraceParent
-    """What it was sent in: the sender's span, or the hop before."""
+    """The span that the message was sent in: the sender's, or that of the hop before."""
     span_id: str
     name: str
     start_ns: int
     end_ns: int
     facts: Facts
-    events: tuple[Event, ...]
+    events: tuple[HopEvent, ...]
     error: str
-    """Why the server did not do with it what was asked; empty where it did."""
+    """Why the server did not do what was asked; empty: it did."""
 
 
 _read = checked.json(_Passed)
 
 
 def read(body: bytes, nanoseconds: Callable[[str], int]) -> Hop | None:
-    """Read what a server told; None where it is of no trace. `nanoseconds` reads its times. Raises `checked.Unfit`."""
+    """Read a server's report; None when it belongs to no trace. `nanoseconds` parses its times. Raises `checked.Unfit`."""
     passed = _read(body)
     headers = {name.lower(): values[0] for name, values in passed.request.header.items() if values}
     sent = traceparent.parse(headers.get("traceparent"))
@@ -102,7 +102,7 @@ def read(body: bytes, nanoseconds: Callable[[str], int]) -> Hop | None:
     subject = moved[-1] if moved else came.subj
 
     def named(hop: str) -> str:
-        """The span of the message in the server that a hop leads to: all servers make the same."""
+        """Make the id of the message's span in the server of a hop; each report of that server gives the same."""
         parts = (sent.trace_id, sent.span_id, message_id, subject, hop)
         digest = blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=8)
         return digest.hexdigest()
@@ -121,7 +121,7 @@ def read(body: bytes, nanoseconds: Callable[[str], int]) -> Hop | None:
         max(times),
         _facts(passed.server, came, way),
         tuple(
-            Event(name, nanoseconds(each.ts), facts)
+            HopEvent(name, nanoseconds(each.ts), facts)
             for each in passed.events
             for name, facts in [_event(each)]
             if name
@@ -148,7 +148,7 @@ def _facts(server: _Server, came: _Told, way: str) -> Facts:
 
 
 def _event(told: _Told) -> tuple[str, Facts]:
-    """Its name, empty for what is no event of a span."""
+    """The name and the facts of a span event; the name is empty for a report that is no event."""
     way = _way(told)
     match told.type:
         case "js" if told.error == _DUPLICATE:

@@ -17,30 +17,30 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class HttpEndpoint(Struct, frozen=True):
-    """Made by `read`."""
+    """The HTTP requests that one function answers; made by `read`."""
 
     method: str
     path: str
     """As it is written, with its `{tokens}`."""
     host: str | None
-    """None: every host."""
+    """The host that must be asked; None: every host."""
     names: tuple[str, ...]
-    """Of its tokens, in their order."""
+    """The names of its tokens, in order."""
     auth: tuple[str, ...] = ()
-    """Authentications of the project, of which one has to hold; empty: everybody may ask."""
+    """Authentications of the project; one of them has to accept the caller. Empty: everybody may ask."""
 
     @property
     def text(self) -> str:
-        """`GET /orders/{id}`, with its host before the path where it has one."""
+        """The endpoint as text: `GET /orders/{id}`; a host stands before the path."""
         return f"{self.method} {self.host or ''}{self.path}"
 
     @property
     def shape(self) -> tuple[str, str, str]:
-        """What two routes share that would answer the same requests: the names of tokens make no difference."""
+        """A value that is equal for two routes that would answer the same requests: names of tokens make no difference."""
         return self.method, self.host or "", _TOKEN.sub("{}", self.path)
 
     def params(self, path: str) -> dict[str, str] | None:
-        """Find the tokens of a path as it came, not decoded; None where the path is another."""
+        """Find the tokens in a path as it came, not decoded; None when the path does not match."""
         here, given = self.path.split("/"), path.split("/")
         if len(here) != len(given):
             return None
@@ -56,7 +56,7 @@ class HttpEndpoint(Struct, frozen=True):
 
 
 def read(method: str, path: str, host: str | None) -> HttpEndpoint:
-    """Check the three; ValueError says in one sentence what is wrong with them."""
+    """Check method, path and host; ValueError says in one sentence what is wrong with them."""
     if method not in METHODS:
         known = f"{', '.join(METHODS[:-1])} or {METHODS[-1]}"
         raise ValueError(f"the method is {known}, not {method!r}")
@@ -86,5 +86,7 @@ def _host(text: str) -> str:
     name = text.lower()
     labels = name.removeprefix("*.").split(".")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError(f"host={text!r} is no name as example.com or *.example.com, without a port")
+        raise ValueError(
+            f"host={text!r} is not a host name like example.com or *.example.com, without a port"
+        )
     return name

@@ -1,4 +1,4 @@
-"""Names on the wire: of projects, durables, subjects and messages."""
+"""Names on the wire: names of projects, durables, subjects and messages."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _PROJECT = re.compile(r"[A-Za-z0-9_-]+")
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
 LONGEST_HOST = 63
 LONGEST_KEY = 200
-"""Bytes of a key that stands in a subject as it is: any key, with what stands before it, fits into a control line."""
+"""Most bytes of a key that is written into a subject as it is; so the whole subject fits into a control line."""
 HASHED = "~"
 
 
 def project_name(raw: str) -> str:
-    """Give a project's name as it stands in NATS: dots become dashes; ValueError when it still is none."""
+    """Give a project's name as NATS has it: dots become dashes; ValueError when that is not a valid name."""
     name = raw.replace(".", "-")
     if not _PROJECT.fullmatch(name):
         raise ValueError(f"project name {raw!r} may hold letters, digits, dots, dashes and underscores only")
@@ -34,22 +34,22 @@ def dead_subject(project: str, function: str) -> str:
 
 
 def again_subject(project: str, function: str) -> str:
-    """Name the subject that a message is sent to, to run again in this function alone."""
+    """Name the subject of messages that shall run again in this function alone."""
     return f"$JETRUNNER.again.{project}.{function}"
 
 
 def error_subject(project: str, function: str, stream: str, sequence: int | str) -> str:
-    """Name the subject that holds what a message has last failed with, while it is to be retried."""
+    """Name the subject that holds a message's last error while the message is to be retried."""
     return f"$JETRUNNER.error.{project}.{function}.{stream}.{sequence}"
 
 
 def errors_of(project: str, function: str) -> str:
-    """Name what matches the above of all messages of a function."""
+    """Name the pattern of the error subjects of all messages of a function."""
     return f"$JETRUNNER.error.{project}.{function}.>"
 
 
 def schedule_subject(project: str, function: str) -> str:
-    """Name the subject that holds a function's schedule; with `*` for the function, those of all."""
+    """Name the subject that holds a function's schedule; `*` stands for all functions."""
     return f"$JETRUNNER.cron.{project}.{function}"
 
 
@@ -64,20 +64,20 @@ def firings_key(project: str, function: str) -> str:
 
 
 def event_subject(project: str, function: str, batch: str) -> str:
-    """Give what the subjects begin with that hold a split event until a function joins it; `*` stands for all events."""
+    """Name the beginning of the subjects that hold a split event until a function joins it; `*` stands for all events."""
     return f"$JETRUNNER.gather.{project}.{function}.{batch}"
 
 
 def expiry_subject(project: str, function: str, batch: str) -> str:
-    """Name the subject that holds the schedule of the end of an event's time; `*` stands for all events."""
+    """Name the subject of the schedule that ends an event's time; `*` stands for all events."""
     return f"$JETRUNNER.expire.{project}.{function}.{batch}"
 
 
 def key_token(key: str) -> str:
-    """Give a key as it stands in a subject of ours: itself, or a hash of it where it is long, or cannot stand in one.
+    """Give a key as the runner's subjects have it: the key itself, or a hash if it is long or cannot stand in a subject.
 
-    The server takes a literal `*`, and control characters. One that begins as a hash does is hashed, too: no key has
-    another's subject.
+    Keys may have a literal `*` or control characters, because the server accepts them. A key that begins like a hash is hashed,
+    too, so that no two keys have the same subject.
     """
     raw = key.encode("utf-8", "surrogateescape")
     if len(raw) <= LONGEST_KEY and not key.startswith(HASHED) and problem(key) is None:
@@ -88,7 +88,7 @@ def key_token(key: str) -> str:
 def parked_subject(project: str, function: str, key: str = "") -> str:
     """Name the subject that stores a key's parked messages; a key of several tokens is several tokens here too.
 
-    Without a key: what matches those of all keys, of all functions if that is `*`.
+    Without a key: the pattern of all keys of the function; of all functions if the function is `*`.
     """
     return f"parked.{project}.{function}.{key_token(key) if key else '>'}"
 
@@ -101,15 +101,19 @@ def message_id(stream: str, sequence: int) -> str:
 def output_id(
     stream: str, sequence: int, timestamp_ns: int, project: str, function: str, number: int | str
 ) -> str:
-    """Make the `Nats-Msg-Id` of an output: the same whenever the same input makes it, and of no other input.
+    """Make the `Nats-Msg-Id` of an output: the same input always gives the same id, and no other input gives it.
 
-    The timestamp tells apart a stream's messages from those of its namesake before it was deleted and made anew.
+    The timestamp distinguishes a stream's messages from those of an earlier stream of the same name.
     """
     return f"{stream}:{sequence}.{timestamp_ns}:{project}-{function}:{number}"
 
 
+FIRST_OUTPUT = b"%b:%d.%b:%b:0"
+"""The id of a message's first output, as bytes: stream, sequence, timestamp in nanoseconds, and `<project>-<function>`."""
+
+
 def instance(host: str, pid: int, token: str = "") -> str:
-    """Name a process: one token of a subject, whatever its host is called."""
+    """Name a process: the name is one token of a subject, whatever its host is called."""
     return "-".join([_UNFIT.sub("-", host)[:LONGEST_HOST] or "host", str(pid), *filter(None, [token])])
 
 

@@ -1,4 +1,4 @@
-"""The error of an attempt that will be retried, kept so that `runner message show` can tell it: at most 4 KiB a message."""
+"""The error of an attempt that will be retried, kept so that `runner message show` can show it: at most 4 KiB a message."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from runner.core import checked
-from runner.core.checked import Count, Owner, UnixTime
+from runner.core.checked import Count, OwnerName, UnixTime
 
 LARGEST = 4_096
-"""Bytes of a record."""
+"""Most bytes of a record."""
 _NAME, _MESSAGE, _WHERE, _TRACEBACK = 200, 800, 300, 2_000
 """Characters of each part, at most."""
 
@@ -26,7 +26,7 @@ class KeptError(Struct, frozen=True, omit_defaults=True):
     attempt: Count
     """The attempt that has failed; the first is 1."""
     attempts: Count
-    """The most that are made."""
+    """How many attempts the message has at most."""
     time: UnixTime
     """When it failed."""
     due: UnixTime
@@ -37,13 +37,13 @@ class KeptError(Struct, frozen=True, omit_defaults=True):
     where: Text = ""
     """File and line of the project's code."""
     traceback: Text = ""
-    """Its end."""
-    instance: Owner = ""
+    """The end of the traceback."""
+    instance: OwnerName = ""
     trace_id: Text = ""
 
 
 def encode(kept: KeptError) -> bytes:
-    """Write a record; what is too long loses its end, and a traceback its beginning, for the last lines say most."""
+    """Write a record; a text that is too long loses its end, a traceback its beginning, because its last lines say most."""
     kept = structs.replace(
         kept,
         error=_cut(kept.error, _NAME),
@@ -63,7 +63,7 @@ def encode(kept: KeptError) -> bytes:
 
 
 read = checked.json(KeptError)
-"""What stands in the stream; raises `Unfit`."""
+"""Decode the stream's record; raises `Unfit`."""
 
 
 def _cut(text: str, longest: int) -> str:
@@ -77,5 +77,5 @@ def _tail(text: str, longest: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what JSON cannot hold."""
+    """Replace the characters that JSON cannot hold."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

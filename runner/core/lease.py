@@ -6,14 +6,15 @@ Rule 1: its lease is its own: the last confirmed renewal was sent less than `TTL
         compare-and-set on the revision of the one before, so it is refused once another instance has buried the lease.
 Rule 2: its server serves it: the last ping that its server has answered was sent less than `bound` ago. A ping that is sent
         after the server has closed the connection is never answered.
-Rule 3: each claim that it holds was confirmed by a compare-and-set since the lease last began anew; and all of them were
-        read as they were written, by a request sent less than `CLAIMS_SECONDS` ago: one that the bucket has lost may be taken
-        by another after that.
-Rule 4: a claim that the bucket has lost is written again only by the instance that has seen it stand within `CLAIMS_SECONDS`,
-        and whose lease was not broken since: else another may have taken it before it was lost. It is written over a vacant
-        claim (`core/takeover.py`), whose revision tells that no other has stood there since that was judged.
+Rule 3: each claim that it holds was confirmed by a compare-and-set after the lease last began anew. And a request sent less than
+        `CLAIMS_SECONDS` ago has read all claims as they were written: a claim that the bucket has lost may be taken by another
+        instance after that time.
+Rule 4: only the holder writes a lost claim again, and only if it has read the claim within `CLAIMS_SECONDS` and its lease was not
+        interrupted since. Else another instance may have taken the claim before it was lost. The holder writes over a vacant claim
+        (`core/takeover.py`); the vacant claim's revision shows that no other claim was there since.
 
-Others keep their side in `core/death.py` (when an instance may be buried) and `core/takeover.py` (when its claims may be taken).
+What other instances have to observe is in `core/death.py` (when an instance may be buried) and `core/takeover.py` (when its claims
+may be taken).
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 TTL_SECONDS = 3.0
-"""A lease lasts so long after its renewal was sent."""
+"""A lease lasts this long after its renewal was sent."""
 BOUND_SECONDS = 0.045
-"""The smallest bound B: so long after a ping was sent work may start on its answer."""
+"""The smallest bound B: once a ping was answered, work may start for this long after the ping was sent."""
 LONGEST_BOUND_SECONDS = 1.0
 CLAIMS_SECONDS = 6.0
-"""So long after the claims were read work may start on them. They are read every 2 s, so that one reading may fail."""
+"""Work may start for this long after the claims were read. They are read every 2 s, so that a reading may fail."""
 ROUND_TRIPS = 4
-"""B is so many round trips to the server, where that is more than `BOUND_SECONDS`."""
+"""B is this many round trips to the server, and `BOUND_SECONDS` at least."""
 
 
 def bound(round_trip: float) -> float:
@@ -48,36 +49,36 @@ class Lease(Struct, frozen=True):
     answered: float = -inf
     """When the last answered ping was sent."""
     bound: float = BOUND_SECONDS
-    """B: what the lease in the bucket says, or less."""
+    """B: the value in the bucket's lease, or less."""
     since: float = inf
-    """From when on the lease has been ours without a gap."""
+    """Since when the lease has been ours without a gap."""
     confirmed: float = -inf
-    """When the last confirmation of all claims began that has succeeded."""
+    """When the last successful confirmation of all claims began."""
     read: float = -inf
-    """When the last reading of the claims was sent that has found those that are held as they were written."""
+    """When the last reading of the claims was sent that found all held claims as they were written."""
     unbroken: bool = False
     """Whether there was no gap since all claims were confirmed: no other instance can have buried this one since."""
     lasted: float = -inf
-    """When the lease ended that was lost last."""
+    """Until when the lease lasted that was lost last."""
 
     def began(self, sent: float, now: float, bound: float) -> Lease:
-        """Take the answer, at `now`, to a lease written at `sent` without regard to what stood there before."""
-        unbroken = self.unbroken and now < self.lasted  # else another may have buried the one of before
+        """A lease that was written at `sent`, whatever stood there before, is confirmed at `now`."""
+        unbroken = self.unbroken and now < self.lasted  # else another may have buried the earlier lease
         return replace(self, until=sent + TTL_SECONDS, bound=bound, since=now, unbroken=unbroken)
 
     def renewed(self, sent: float, now: float, bound: float) -> Lease:
-        """Take the answer to a compare-and-set sent at `sent`: no other instance has written the lease since the last one.
+        """A renewal, a compare-and-set sent at `sent`, is confirmed: no other instance has written the lease since the last one.
 
-        The first one on a new connection begins it anew: the server may have come back with an older bucket.
+        The first renewal on a new connection begins the lease anew: the server may have come back with an older bucket.
         """
         return replace(self, until=sent + TTL_SECONDS, bound=bound, since=min(now, self.since))
 
     def renewing(self, bound: float) -> Lease:
-        """A renewal leaves that says `bound`: the smaller one counts until it is confirmed, for both may stand in the bucket."""
+        """A renewal with `bound` is sent: until it is confirmed, the smaller bound counts, because either may be in the bucket."""
         return replace(self, bound=min(self.bound, bound))
 
     def pinged(self, sent: float) -> Lease:
-        """Take the answer to a ping."""
+        """A ping that was sent at `sent` is answered."""
         return replace(self, answered=max(sent, self.answered))
 
     def disconnected(self) -> Lease:
@@ -99,7 +100,7 @@ class Lease(Struct, frozen=True):
         )
 
     def claims_read(self, began: float) -> Lease:
-        """Every claim on which work may start stood as it was written, by a request sent at `began` or later."""
+        """Every claim on which work may start was found as it was written, by a request sent at `began` or later."""
         return replace(self, read=max(began, self.read))
 
     @property

@@ -8,46 +8,46 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from runner.core import checked
-from runner.core.checked import Count, Function
+from runner.core.checked import Count, FunctionName
 from runner.core.histogram import SIZE, Histogram
 
 SECONDS = 60
 KEPT = "2h"
-"""A record is gone after so long."""
+"""How long the bucket keeps a record."""
 SHOWN = 60
-"""So many minutes are added up."""
+"""How many minutes are added up to be shown."""
 Buckets = Annotated[list[Count], Meta(max_length=SIZE + 1)]
 """A histogram's snapshot; empty where nothing was counted."""
 
 
 class Minute(Struct, frozen=True, omit_defaults=True):
-    """Of one function of one instance, or of several."""
+    """What one function has done in a minute, in one instance or in several together."""
 
     acked: Count = 0
-    """Of requests: answered with a result."""
+    """Messages that were acknowledged; requests that were answered with a result."""
     failed: Count = 0
     """Attempts that did not succeed; requests that were answered with an error after their handler had begun."""
     retried: Count = 0
     dead: Count = 0
     wait: Buckets = []
-    """From the publish to the start of the first attempt; of a request from its arrival to the start."""
+    """Times from the publish to the start of the first attempt; of a request from its arrival to the start."""
     work: Buckets = []
-    """In the handler, of each attempt."""
+    """Times in the handler, of each attempt."""
     latency: Buckets = []
-    """From the publish until it was settled, of those that succeeded; of a request from its arrival to the answer."""
+    """Times from the publish until the settlement, of messages that succeeded; of a request from its arrival to the answer."""
     faulty: Count = 0
-    """Of the requests that failed: those that were no fault of the asker's."""
+    """How many of the failed requests were not the asker's fault."""
     refused: Count = 0
     """Requests that were answered with an error before their handler had begun."""
     answers: bool = False
-    """Whether it answers requests."""
+    """Whether the function answers requests."""
 
     def __bool__(self) -> bool:
         """Whether anything was done."""
         return bool(self.acked or self.failed or self.refused or self.wait or self.work or self.latency)
 
     def since(self, before: Minute) -> Minute:
-        """What was done since then, of the same instance."""
+        """What the same instance has done since `before`."""
         return Minute(
             self.acked - before.acked,
             self.failed - before.failed,
@@ -62,29 +62,29 @@ class Minute(Struct, frozen=True, omit_defaults=True):
         )
 
 
-class Record(Struct, frozen=True):
+class MinuteRecord(Struct, frozen=True):
     """What one instance has done in a minute, by function."""
 
-    functions: dict[Function, Minute]
+    functions: dict[FunctionName, Minute]
 
 
-read = checked.json(Record)
-"""A record of the bucket; raises `Unfit`."""
+read = checked.json(MinuteRecord)
+"""Decode a record of the bucket; raises `Unfit`."""
 
 
 def key(project: str, minute: int, instance: str) -> str:
-    """Where a record stands in the bucket."""
+    """Name the bucket's key of a record."""
     return f"minutes.{project}.{minute}.{instance}"
 
 
 def place(found: str) -> tuple[int, str] | None:
-    """The minute and the instance of a key; None for one of another form."""
+    """Read the minute and the instance from a key; None for a key of another form."""
     tokens = found.split(".", 3)
     return (int(tokens[2]), tokens[3]) if len(tokens) == 4 and tokens[2].isdecimal() else None
 
 
 def total(parts: Iterable[Minute]) -> Minute:
-    """Several as one."""
+    """Add up several minutes."""
     acked = failed = retried = dead = faulty = refused = 0
     answers = False
     histograms = Histogram(), Histogram(), Histogram()
@@ -101,7 +101,7 @@ def total(parts: Iterable[Minute]) -> Minute:
 
 
 def buckets(histogram: Histogram) -> list[int]:
-    """Its snapshot, empty where nothing was counted."""
+    """The snapshot of a histogram; empty when nothing was counted."""
     found = histogram.snapshot()
     return found if len(found) > 1 else []
 

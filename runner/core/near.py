@@ -1,4 +1,4 @@
-"""The known word that a misspelt one was perhaps meant to be."""
+"""Spelling: the known word that a misspelt word may be meant to be."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The closest, whatever the case of its letters; empty when none is close."""
+    """Find the closest known word, whatever its case; empty when no word is close."""
     spelt = {each.lower(): each for each in known}
     close = difflib.get_close_matches(word.lower(), spelt, 1)
     return spelt[close[0]] if close else ""
 
 
 def guess(word: str, known: Iterable[str]) -> str:
-    """The same as the end of a sentence."""
+    """Give the closest word as the end of a sentence; empty when no word is close."""
     found = nearest(word, known)
     return f"; did you mean {found!r}?" if found else ""

@@ -1,4 +1,4 @@
-"""Whether a function that has no durable yet may be one that ran under another name: it would run all stored messages again."""
+"""Whether a function without a durable may have run under another name before, so that it would run all stored messages again."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from runner.core.streams.plan import ALSO, function_of
 from runner.core.subject import overlaps
 
 
-class Standing(Struct, frozen=True):
+class StandingDurable(Struct, frozen=True):
     """A durable on the server."""
 
     name: str
     subjects: tuple[str, ...]
-    """What it reads, as published."""
+    """The subjects that the durable reads, as published."""
     function: str = ""
-    """By its metadata; empty for one that is not Jetrunner's."""
+    """The function's name by the durable's metadata; empty: the durable is not Jetrunner's."""
 
 
 class Newcomer(Struct, frozen=True):
     """A function without a durable, on a stream that holds messages for it."""
 
     label: str
-    """What it is called in the code."""
+    """The function's name in the code."""
     function: str
-    """What it is called on the server: `renamed_from=`, where that is written."""
+    """The function's name on the server: `renamed_from=`, if the code has it."""
     subject: str
     stored: int
 
 
 def suspicion(
-    newcomer: Newcomer, project: str, functions: Collection[str], standing: Iterable[Standing]
+    newcomer: Newcomer, project: str, functions: Collection[str], standing: Iterable[StandingDurable]
 ) -> str:
-    """Say what runs again if it is no new function, and what to write then; empty where nothing points to that.
+    """Say what runs again if the function is not new, and what to write then; empty when nothing points to that.
 
-    `functions` are all of the project's, by their names on the server; `standing` is what reads the newcomer's stream.
+    `functions` are the names on the server of all functions of the project; `standing` are the durables on the newcomer's stream.
     """
     alike = [each for each in standing if any(overlaps(newcomer.subject, text) for text in each.subjects)]
     ours = {found for each in alike if (found := function_of(each.name, project)) is not None}
@@ -63,8 +63,8 @@ def suspicion(
     return f"{will}. {new}" if wrong else ""
 
 
-def _project_of(standing: Standing, function: str) -> str:
-    """The project whose function of that name the durable is; empty where it is of none."""
+def _project_of(standing: StandingDurable, function: str) -> str:
+    """The project whose function of that name has the durable; empty when no function of that name has it."""
     if standing.function != function:
         return ""
     match = re.fullmatch(rf"(.+)-{re.escape(function)}(?:-\d+-\d+|-{ALSO}-[0-9a-f]+)?", standing.name)

@@ -1,17 +1,17 @@
 """Strict order inside one shard: a lane for each key, and a barrier between old messages and new ones.
 
-Rule 1: a key's messages run one at a time, by stream sequence; a lane is free again when its message is settled and that
-        is committed: what is settled, and not committed yet, may be forgotten by everybody else.
+Rule 1: a key's messages run one at a time, by stream sequence. A lane is free again when its message is settled and the settlement
+        is committed. Before that, a crash may lose the settlement.
 Rule 2: behind the barrier nothing starts. It stands from `hold` or `takeover` until every old message that the server
-    holds pending is here; then all that is held starts by sequence, the old before the new.
-Rule 3: what is held here is never asked for again, and what was settled here never runs again: its ack was lost.
+    holds pending is here; then all held messages start by sequence, the old ones before the new.
+Rule 3: a message held here is never asked for again. One that was settled here never runs again if it comes: its ack was lost.
 Rule 4: a message that runs when the shard is released keeps its lane until it ends, though the shard is another's.
 Rule 5: messages of one key may run together, as a batch: the first holds their lane, which is free once all are committed.
 
-The caller counts consumer sequences: at a gap a message was lost on its way, so it calls `hold`, then `arrive`, asks the
-server, and calls `takeover`. The same when it is disconnected and when it is back.
-An ack by a predecessor's late process for a message held here makes the server count one fewer than `takeover` knows;
-then a message lost at the very same time might be overtaken. Nothing tells these apart, and both must come together.
+The caller counts consumer sequences. At a gap a message was lost on its way, so the caller calls `hold`, then `arrive`, asks the
+server, and calls `takeover`. It does the same after a disconnect. If a late process of the previous owner acks a message
+that is held here, the server counts one fewer than `takeover` knows. If another message is lost at that moment, a later one might
+overtake it. The two cannot be distinguished, but both have to happen at once.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from itertools import islice
 
 from msgspec import Struct
 
+from runner.core.batchmembers import BatchMembers
 from runner.core.committed import Committed
-from runner.core.members import Members
 
 _NOTHING: tuple[int, ...] = ()
 _CLOSED = 1 << 64
@@ -35,17 +35,17 @@ class Recovery(Struct, frozen=True):
     """What a `takeover` asks for; sequences ascend."""
 
     nak: range
-    """Deliver again what is `missing` of these; few of them may be pending, and the others are ignored."""
+    """The server has to deliver again what is `missing` of these; few may be pending, and it ignores the others."""
     reack: tuple[int, ...]
-    """Ack these again: settled here, but the ack may not have arrived. Call `takeover` with fresh figures after it."""
+    """Messages to ack again: settled here, but the ack may be lost. Call `takeover` with fresh figures afterwards."""
     start: tuple[int, ...]
-    """These may start now: nothing old was missing, so the barrier opened at once."""
+    """Messages that may start now: no old one was missing, so the barrier opened at once."""
 
 
 class Ordering:
     """The order of one shard of one function in this process; nothing starts before the first `takeover`.
 
-    `remember` is how many of the latest settled sequences are known as settled, at least.
+    `remember` is how many of the latest settled sequences are remembered, at least.
     """
 
     __slots__ = (
@@ -55,11 +55,11 @@ class Ordering:
 
     def __init__(self, remember: int = 16_384) -> None:
         self._held: dict[int, Hashable] = {}
-        # By key, the message that runs; where others of the key wait for it, a deque with it at the head.
+        # By key, the message that runs. If others of the key wait for it: a deque of all, with that message at the head.
         self._lanes: dict[Hashable, int | deque[int]] = {}
         self._blocking: set[int] = set()  # messages that run while others of their key wait
-        self._batches = Members()
-        # Running since before a release. By key: the same message may be here anew, waiting for its own first run.
+        self._batches = BatchMembers()
+        # By key, messages that run since before a release. The same message may be here anew, and wait for its first run.
         self._leftover: dict[Hashable, int] = {}
         self._room: list[int] = []  # behind the barrier, unsorted
         self._committed = Committed(remember)
@@ -71,31 +71,31 @@ class Ordering:
         self._delivered = -1
         self._highest = 0
         self.top = _CLOSED
-        """What is above it came for the first time, and finds the barrier open: while that stands, nothing is."""
+        """A message above this sequence is new, and finds the barrier open; while the barrier stands, no sequence is above."""
 
     @property
     def running(self) -> int:
-        """Messages started, and not settled or not committed; a batch of one key counts as one."""
+        """How many messages have started and are not committed; a batch of one key counts as one."""
         return len(self._lanes)
 
     @property
     def holding(self) -> int:
-        """Messages here that have not started."""
+        """How many messages are here and have not started."""
         return len(self._held) + len(self._leftover) - len(self._lanes) - self._batches.joined
 
     @property
     def barrier(self) -> bool:
-        """True while nothing starts: before a takeover, or until what it awaits has come."""
+        """True while nothing starts: before a takeover, or until the messages that it awaits have come."""
         return self.top == _CLOSED
 
     @property
     def awaited(self) -> int:
-        """Old messages that are still to come before the barrier opens; 0 while no takeover has told."""
+        """How many old messages have to come before the barrier opens; 0 before a takeover."""
         return self._awaited
 
     @property
     def uncommitted(self) -> int:
-        """How many are settled, and not committed yet."""
+        """How many messages are settled, and not committed yet."""
         return len(self._uncommitted) + len(self._committing)
 
     def waiting(self, key: Hashable) -> int:
@@ -104,12 +104,12 @@ class Ordering:
         return len(lane) - 1 if isinstance(lane, deque) else 0
 
     def following(self, key: Hashable, most: int) -> list[int]:
-        """The first of those that wait in this key's lane; none while the barrier stands."""
+        """The first messages, at most `most`, that wait in this key's lane; none while the barrier stands."""
         lane = self._lanes.get(key)
         return list(islice(lane, 1, 1 + most)) if isinstance(lane, deque) else []
 
     def waiting_lanes(self) -> list[Sequence[int]]:
-        """What waits in each lane, by its turn, and as one more lane what waits behind the barrier."""
+        """The messages that wait in each lane, in order; those behind the barrier are one more lane."""
         lanes = [list(lane)[1:] for lane in self._lanes.values() if isinstance(lane, deque)]
         return [*lanes, sorted(self._room)]
 
@@ -121,13 +121,13 @@ class Ordering:
         return [sequence for sequence in self._held if sequence not in behind]
 
     def know(self, sequences: Iterable[int]) -> None:
-        """These were settled elsewhere: they need only be acked. Call it before `takeover`."""
+        """Learn that messages were settled elsewhere, so that they need only be acked. Called before `takeover`."""
         self._highest = max([self._highest, *self._committed.know(sequences)])
 
     def arrive(self, sequence: int, key: Hashable) -> tuple[int, ...]:
-        """Take a delivered message; give those that may start now, in order. One that is here already changes nothing.
+        """Take a delivered message; returns those that may start now, in order. A message that is here already changes nothing.
 
-        When `settled(sequence)` the caller acks it again. What comes while the shard is released is not kept.
+        When `settled(sequence)`, the caller acks it again. A message that comes while the shard is released is not kept.
         """
         if sequence <= self.top:
             return self._arrive_again_or_old(sequence, key)
@@ -141,15 +141,15 @@ class Ordering:
         return _NOTHING
 
     def join(self, key: Hashable, count: int) -> None:
-        """So many of those that wait in this key's lane run together with the one that holds it."""
+        """The first `count` messages that wait in this key's lane run together with the one that holds it."""
         holder, waiting = self._lane(key)
         self._batches.join(key, holder, waiting[:count])
         self._put(key, holder, waiting[count:])
 
     def part(self, key: Hashable, sequences: Sequence[int]) -> tuple[int, ...]:
-        """These of a batch have not run: they wait in their lane again, by sequence.
+        """Take messages of a batch that have not run out of it: they wait in their lane again, by sequence.
 
-        Where nothing else of the batch is left, the first of them holds the lane and is given: it has to start.
+        If nothing else of the batch is left, the first of them holds the lane and is returned: it has to start.
         """
         holder, waiting = self._lane(key)
         parted, again = sorted(sequences), _NOTHING
@@ -162,33 +162,33 @@ class Ordering:
         return again
 
     def settle(self, sequence: int) -> bool:
-        """A message that ran is settled; whether one waits in its lane, which is free once that is committed."""
+        """A message that ran is settled; returns whether others wait in its lane, which is free once that is committed."""
         self._uncommitted.append(sequence)
         if not self._batches:
             return sequence in self._blocking
         return isinstance(self._lanes.get(self._held.get(sequence)), deque)
 
     def settle_again(self, sequences: Iterable[int]) -> None:
-        """What was settled and committed before is to be committed once more: it may be forgotten again."""
+        """Messages that were committed before are to be committed once more, because they may have been forgotten."""
         self._uncommitted += sequences
 
     def take(self, most: int) -> list[int]:
-        """What is to be committed now, the oldest first, until `commit` or `put_back`."""
+        """Take the messages to commit now, the oldest first, until `commit` or `put_back`."""
         assert not self._committing, "one commit at a time: its lanes would be forgotten"
         taken = self._committing = self._uncommitted[:most]
         del self._uncommitted[:most]
         return taken
 
     def put_back(self, taken: list[int]) -> None:
-        """What was taken was not committed; nothing happens when the shard was released meanwhile."""
+        """The messages taken were not committed; nothing happens when the shard was released meanwhile."""
         if taken is self._committing:
             self._uncommitted[:0], self._committing = taken, []
 
     def commit(self, taken: list[int]) -> list[int]:
-        """What was taken is committed: give all that may start then, in order for each key.
+        """The messages taken are committed; returns all that may start then, in order for each key.
 
-        Nothing happens when the shard was released meanwhile. One left running by a `release` keeps its lane, whatever
-        became of the message elsewhere, until `outlasted`.
+        Nothing happens when the shard was released meanwhile. A message that a `release` left running keeps its lane until
+        `outlasted`, whatever became of it elsewhere.
         """
         ready: list[int] = []
         if taken is not self._committing:
@@ -211,7 +211,7 @@ class Ordering:
         return ready
 
     def leave(self, sequence: int) -> tuple[int, ...]:
-        """Free a lane of something that never came from the stream: there is nothing to commit."""
+        """Free the lane of an entry that never came from the stream, so that there is nothing to commit."""
         key = self._held.pop(sequence, None)
         if key is None:
             return _NOTHING
@@ -226,7 +226,7 @@ class Ordering:
         return _NOTHING
 
     def outlasted(self, sequence: int, key: Hashable) -> tuple[int, ...]:
-        """Free the lane of what a `release` left running, since it has ended; it does not count as settled."""
+        """Free the lane of a message that a `release` left running, and that has ended; it does not count as settled."""
         if self._leftover.get(key) != sequence:
             return _NOTHING
         del self._leftover[key]
@@ -242,21 +242,21 @@ class Ordering:
         return bool(self._committed or self.uncommitted)
 
     def done(self, floor: int, delivered: int) -> tuple[int, ...]:
-        """What was settled here lately above the one sequence and up to the other, ascending."""
+        """The messages above `floor` and up to `delivered` that were settled here lately, ascending."""
         known = self._committed.all() | self._uncommitted_now()
         return tuple(sorted(each for each in known if floor < each <= delivered))
 
     def hold(self) -> None:
-        """The shard is ours: start nothing until the next `takeover`; what arrives is kept, and what runs may end."""
+        """The shard is ours: start nothing until the next `takeover`. Arriving messages are kept, running ones may end."""
         self._owned = True
         self._close()
         self._awaited = 0
         self._delivered = -1  # nothing counts as old before the server says what is
 
     def takeover(self, floor: int, delivered: int, pending: int) -> Recovery:
-        """Begin, or begin anew after a reconnect or a lost message, with what the consumer's info says at this moment.
+        """Begin, or begin anew after a reconnect or a lost message, with the figures of the consumer's info at this moment.
 
-        `floor` and `delivered` are stream sequences, `pending` the deliveries not acked. When what is awaited does not
+        `floor` and `delivered` are stream sequences, `pending` the deliveries not acked. When the awaited messages do not
         come in time, call it again with fresh figures.
         """
         self._close()
@@ -271,18 +271,18 @@ class Ordering:
         return Recovery(range(floor + 1, delivered + 1), reack, _NOTHING)
 
     def missing(self, sequences: Iterable[int]) -> list[int]:
-        """Those that are not here and were not settled here: their deliveries went to a predecessor or were lost."""
+        """The sequences that are not here and were not settled here: their deliveries went to a predecessor or were lost."""
         held, known, ended = self._held, self._committed.all(), self._uncommitted_now()
         return [each for each in sequences if each not in held and each not in known and each not in ended]
 
     def release(self, free: Iterable[int] = ()) -> None:
-        """Forget everything but what runs: the shard is not ours any more. `free` are those with a lane that have not begun."""
+        """Forget all but the running messages: the shard is not ours any more. `free`: those that have a lane but have not begun."""
         self.cut(_LOWEST, free)
         self._owned = False
         self._highest = 0
 
     def cut(self, first: int, free: Iterable[int] = ()) -> None:
-        """Forget all from this sequence on, but what runs, and all that was settled; nothing starts until the next `takeover`."""
+        """Forget all from this sequence on but running messages, and all settled ones; nothing starts until the next `takeover`."""
         owned = self._owned
         self.hold()
         self._owned = owned
@@ -296,7 +296,7 @@ class Ordering:
                 if sequence in unused:
                     unheld.append(key)
                 else:
-                    self._leftover[key] = sequence  # of a batch, any: all of it ends at once
+                    self._leftover[key] = sequence  # any message of a batch: all end at once
         for key in unheld:
             if key not in self._leftover and key not in self._batches:
                 self._lanes.pop(key, None)
@@ -319,7 +319,7 @@ class Ordering:
         return _NOTHING if self._awaited else self._open()
 
     def _arrive_late(self, sequence: int, key: Hashable) -> tuple[int, ...]:
-        """An older message that nobody knew was missing: it takes its place among those of its key that wait."""
+        """An older message comes that nobody knew was missing: it takes its place among those of its key that wait."""
         if key not in self._lanes:
             self._lanes[key] = sequence
             return (sequence,)
@@ -328,7 +328,7 @@ class Ordering:
         return _NOTHING
 
     def _wait(self, sequence: int, key: Hashable) -> None:
-        """The message waits in its key's lane, behind all that are there."""
+        """The message waits in its key's lane, behind all others there."""
         lane = self._lanes[key]
         if isinstance(lane, deque):
             lane.append(sequence)
@@ -337,7 +337,7 @@ class Ordering:
             self._blocking.add(lane)
 
     def _uncommitted_now(self) -> set[int]:
-        """What is settled and not committed; the same set while nothing changes: many may ask in one turn of the loop."""
+        """The messages settled and not committed. The set is kept while nothing changes: many may ask in one turn of the loop."""
         count, committing, ended = self._ended
         if count != len(self._uncommitted) or committing is not self._committing:
             ended = {*self._uncommitted, *self._committing}
@@ -349,12 +349,12 @@ class Ordering:
         return self._begin_next(key, lane) if isinstance(lane, deque) else _NOTHING
 
     def _lane(self, key: Hashable) -> tuple[int, list[int]]:
-        """What holds a key's lane, and what waits in it."""
+        """The message that holds a key's lane, and those that wait in it."""
         lane = self._lanes[key]
         return (lane[0], list(lane)[1:]) if isinstance(lane, deque) else (lane, [])
 
     def _put(self, key: Hashable, holder: int, waiting: Sequence[int]) -> None:
-        """A key's lane is held by this one, before those that wait."""
+        """Set a key's lane: `holder` holds it, the others wait in it."""
         if waiting:
             self._lanes[key] = deque((holder, *waiting))
             self._blocking.add(holder)
@@ -363,7 +363,7 @@ class Ordering:
             self._blocking.discard(holder)
 
     def _begin_next(self, key: Hashable, lane: deque[int]) -> tuple[int, ...]:
-        """The first in a lane has left it."""
+        """The first message has left a lane; returns the next one, which may start."""
         self._blocking.discard(lane.popleft())
         following = lane[0]
         if len(lane) > 1:

@@ -1,6 +1,6 @@
-"""Where a message came from that was sent back to one function: its first stream, sequence, time and subject.
+"""The origin of a message that was sent back to one function: its first stream, sequence, time and subject.
 
-With them the function sees the message as it was, and its outputs get the ids they had the first time.
+So the function sees the message as it was, and the message's outputs get the same ids as the first time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SUBJECT = "Jetrunner-Origin-Subject"
 MESSAGE_ID = "Jetrunner-Origin-Msg-Id"
 
 _BREAK = re.compile(r"[\r\n]")
-"""The server takes either alone, in a subject and in a header; in a block of ours it would begin a line."""
+"""The server accepts either of them alone in a subject and in a header; in a header block of ours it would begin a new line."""
 _OWN = ("jetrunner-dead-", STREAM.lower(), SEQUENCE.lower(), TIMESTAMP.lower(), SUBJECT.lower())
 
 
@@ -31,11 +31,11 @@ class Origin(Struct, frozen=True):
     stream: Stream
     sequence: Count
     timestamp_ns: Count
-    """When its stream stored it, in nanoseconds of Unix time."""
+    """When its stream stored the message, in nanoseconds of Unix time."""
     subject: Told
 
     def same(self, other: Origin | None) -> bool:
-        """Whether it is the same message; its subject may have been told with other characters."""
+        """Whether both are the same message; the subject is not compared, because its characters may have been changed."""
         return other is not None and (self.stream, self.sequence, self.timestamp_ns) == (
             other.stream,
             other.sequence,
@@ -44,9 +44,9 @@ class Origin(Struct, frozen=True):
 
 
 def carried(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Keep a message's own headers for a copy: none of a dead letter's, an earlier origin's, or the server's.
+    """Keep a message's own headers for a copy, without those of a dead letter, of an earlier origin, or of the server.
 
-    Its `Nats-Msg-Id` stays readable as `Jetrunner-Origin-Msg-Id`.
+    The copy has the message's `Nats-Msg-Id` as `Jetrunner-Origin-Msg-Id`.
     """
     given = [(name, _BREAK.sub(" ", value)) for name, value in headers]
     kept = [pair for pair in header.forwarded(given) if not pair[0].lower().startswith(_OWN)]
@@ -67,7 +67,7 @@ def build(origin: Origin, headers: Iterable[tuple[str, str]] = ()) -> list[tuple
 
 
 def read(headers: Mapping[str, str]) -> Origin | None:
-    """Read a message's origin; None when it was not sent back, or its origin is not whole, or no place in any stream."""
+    """Read a message's origin; None when the message was not sent back, or its origin is incomplete or malformed."""
     stream = checked.name(headers.get(STREAM, ""), Stream)
     sequence = checked.number(headers.get(SEQUENCE, ""))
     timestamp_ns = checked.number(headers.get(TIMESTAMP, "0"))

@@ -1,7 +1,7 @@
-"""Spans as OTLP writes them: protobuf, field by field.
+"""Spans in the bytes of OTLP: protobuf, field by field.
 
-An ExportTraceServiceRequest holds ResourceSpans, these ScopeSpans, these spans. What is made here are fields, tag and
-length included: fields of one message may stand in any order, and two requests behind one another are one request.
+An ExportTraceServiceRequest holds ResourceSpans, these hold ScopeSpans, and these hold spans. The functions here write fields, with
+tag and length: the fields of one message may stand in any order, and two requests one after the other are one request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TRACE_ID, _SPAN_ID, _STATE, _PARENT, _NAME, _KIND = b"\x0a", b"\x12", b"\x1a", 
 _START, _END, _ATTRIBUTE, _EVENT, _LINK, _STATUS = b"\x39", b"\x41", b"\x4a", b"\x5a", b"\x6a", b"\x7a"
 _FLAGS = b"\x85\x01"
 _EVENT_ATTRIBUTE = b"\x1a"
-# Flags of a span: whether its parent came from elsewhere is known, and it did.
+# Flags of a span: it is known whether the parent came from another process; the parent did.
 _KNOWN, _REMOTE = 0x100, 0x200
 
 
@@ -68,14 +68,14 @@ def attributes(given: Mapping[str, Value], tag: bytes = _ATTRIBUTE) -> bytes:
 
 
 class TextAttribute:
-    """An attribute of a span that is the same text but for its end's length: what stands before the text, by its length."""
+    """A span's attribute whose value is any text: the bytes before the value, made beforehand for each length of it."""
 
     __slots__ = ("_key", "heads")
 
     def __init__(self, key: str, longest: int) -> None:
         self._key = sized(b"\x0a", key.encode())
         self.heads = tuple(self._head(length) for length in range(longest + 1))
-        """By the bytes of a value."""
+        """The bytes before a value; the index is the number of the value's bytes."""
 
     def _head(self, length: int) -> bytes:
         text = b"\x0a" + varint(length)
@@ -90,7 +90,7 @@ def event(name: str, time_ns: int, given: Mapping[str, Value]) -> bytes:
 
 
 def link(trace_id: bytes, span_id: bytes) -> bytes:
-    """Write a link of a span to one that came from elsewhere."""
+    """Write a link of a span to a span of another process."""
     content = sized(_TRACE_ID, trace_id) + sized(_SPAN_ID, span_id)
     return sized(_LINK, content + b"\x35" + _FIXED32.pack(_KNOWN | _REMOTE))
 
@@ -102,7 +102,7 @@ def status(code: int, message: str = "") -> bytes:
 
 
 def parent(span_id: bytes | None, *, remote: bool) -> bytes:
-    """Write what a span says of its parent, whose id comes last; of a root, too."""
+    """Write a span's flags and the id of its parent, which comes last; a root has flags alone."""
     if span_id is None:
         return _FLAGS + _FIXED32.pack(_KNOWN)
     return _FLAGS + _FIXED32.pack(_KNOWN | _REMOTE if remote else _KNOWN) + sized(_PARENT, span_id)
@@ -127,9 +127,9 @@ def ids(trace_id: bytes, span_id: bytes, start_ns: int, end_ns: int) -> bytes:
 
 
 def request(resource: bytes, scope: bytes, spans: list[bytes], length: int) -> list[bytes]:
-    """Write a request with spans of one resource and scope; all are fields, and may be in pieces, `length` bytes in all.
+    """Write a request with spans of one resource and scope; `spans` are fields or pieces of fields, `length` bytes in all.
 
-    In pieces as well: it is large, and not to be copied more than once.
+    The result is in pieces, too, because a request is large, and is to be copied only once.
     """
     scoped = b"\x12" + varint(len(scope) + length) + scope
     return [b"\x0a", varint(len(resource) + len(scoped) + length), resource, scoped, *spans]
@@ -137,11 +137,11 @@ def request(resource: bytes, scope: bytes, spans: list[bytes], length: int) -> l
 
 _ACKED_IDS = Struct("<2s16s2s8scQcQ3sQ13s")
 ACKED = attribute("jetrunner.outcome", "ack") + status(UNSET)
-"""What else stands in an attempt that has succeeded."""
+"""The other fields of an attempt that has succeeded."""
 
 
 def acked(trace_id: bytes, span_id: bytes, start_ns: int, end_ns: int) -> bytes:
-    """Write ids and times of an attempt that has succeeded, and its event: nearly all are such."""
+    """Write ids, times and the event of an attempt that has succeeded, as nearly all attempts do."""
     return _ACKED_IDS.pack(
         b"\x0a\x10", trace_id, b"\x12\x08", span_id, _START, start_ns, _END, end_ns,
         b"\x5a\x16\x09", end_ns, b"\x12\x0bmessage.ack",

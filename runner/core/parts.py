@@ -1,7 +1,7 @@
-"""Parts of a split event: of which event a message is a part, which one, and of how many.
+"""Parts of a split event: the headers that say to which event a message belongs, which part it is, and how many there are.
 
-A generator's outputs are the parts of its input. What one function makes of a part is the same part, until a `@gather` joins
-them; a generator on the way splits a part once more, so that a message's place is a stack, the outermost event first.
+A generator's outputs are the parts of its input. The output that another function makes of a part is the same part, until a
+`@gather` joins them. A generator on the way splits a part once more, so a message's place is a stack, the outermost event first.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ INDEX = "Jetrunner-Index"
 COUNT = "Jetrunner-Count"
 NAMES = (BATCH, INDEX, COUNT)
 MARK = BATCH.encode()
-"""Stands in the headers of every part."""
+"""The header that every part has."""
 MOST = 100_000
-"""Parts of one event."""
+"""Most parts of one event."""
 DEEPEST = 8
-"""Events within each other."""
+"""Most events within each other."""
 PASSING = "-"
-"""The count of an event that was not split, since an outer one had no parts: it is joined again without a call."""
+"""The count of an event that was not split, because an outer one had no parts; it is joined again without a call."""
 _BATCH = re.compile(r"[0-9a-f]{32}")
 
 
@@ -36,13 +36,13 @@ class Part(Struct, frozen=True):
     batch: str
     """The event: 32 hexadecimal digits."""
     index: int
-    """From 0."""
+    """The number of the part, from 0."""
     count: int
-    """Parts in all; 0: the event has none, and this message stands for it; -1: it only passes through."""
+    """Number of parts; 0: the event has no parts, and this message stands for it; -1: the message only passes through."""
 
 
 def batch_id(origin: Origin, wire_name: str) -> str:
-    """Name the event that a function makes of a message: the same whenever it does."""
+    """Name the event that a function makes of a message: always the same for the same message."""
     text = f"{origin.stream}:{origin.sequence}.{origin.timestamp_ns}:{wire_name}"
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
@@ -53,7 +53,7 @@ def is_batch(text: str) -> bool:
 
 
 def read(block: bytes | None) -> tuple[Part, ...]:
-    """The stack of a message's headers, the innermost event last; empty for what is no part, or tells no whole place."""
+    """Read the stack from a message's headers, the innermost event last; empty when it is not a part, or a header is malformed."""
     if block is None or MARK not in block:
         return ()
     batches, indexes, counts = (_values(block, name) for name in NAMES)
@@ -70,7 +70,7 @@ def read(block: bytes | None) -> tuple[Part, ...]:
 
 
 def write(stack: Sequence[Part]) -> dict[str, str]:
-    """The headers of a stack; none of an empty one."""
+    """Write the headers of a stack; an empty stack has none."""
     if not stack:
         return {}
     return {
@@ -81,7 +81,7 @@ def write(stack: Sequence[Part]) -> dict[str, str]:
 
 
 def lines(block: bytes) -> bytes:
-    """The same place as lines of a header block, for what a function makes of a part; empty for what is no part."""
+    """Make the lines of a header block that give an output the same place as its input; empty when the input is not a part."""
     found = write(read(block))
     return "".join(f"{name}: {value}\r\n" for name, value in found.items()).encode()
 
@@ -92,7 +92,7 @@ def _values(block: bytes, name: str) -> list[str]:
 
 
 def index(text: str) -> int | None:
-    """The how-manieth part a text tells; None where it tells none."""
+    """Read the index of a part from a text; None when it is no index."""
     number = _number(text)
     return number if number is not None and number < MOST else None
 

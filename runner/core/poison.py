@@ -1,19 +1,19 @@
-"""Messages that may kill their process: found out without blaming a neighbour, or for what was done from outside.
+"""Messages that may kill their process: they are found without blaming other messages, or a message for a kill from outside.
 
-A delivery beyond the first raises suspicion only: restarts and takeovers cause it too. So a suspect's starts are
-recorded, each with its process. Stages: 0 free, 1 recorded, 2 in a cell (a process of its own, beside this one, that runs
-nothing else), 3 alone (nothing else in this process). Who dies in a cell while the process beside it lives, kills.
+A delivery beyond the first raises suspicion only, because restarts and takeovers cause it too. So a suspect's starts are recorded,
+each with its process. Stages: 0 free; 1 recorded; 2 in a cell (a process of its own, beside this one, that runs nothing else);
+3 alone (nothing else runs in this process). If a cell dies while the process beside it lives, its message has killed it.
 
-Rule 1: a suspect waits until it may start, counts as running, has its stage recorded, then starts. Recorded while
-        it still waits, it would be blamed for a death that another message caused.
-Rule 2: the record is deleted when the message is settled. A start that still stands in it is a death only if its process
-        is gone: one that lives has lost the message, or its connection, and nothing else.
+Rule 1: a suspect waits until it may start, counts as running, has its stage recorded, then starts. If it were recorded while it
+        still waits, it would be blamed for a death that another message caused.
+Rule 2: the record is deleted when the message is settled. A start that is still in the record is a death only if its process
+        is gone: a process that lives has only lost the message, or its connection.
 Rule 3: a process dies once, so it counts once.
-Rule 4: a death that a living process has seen from beside is the message's own doing. One that was found later may have
-        been done from outside, to the whole machine: the message goes to a cell, and others go on.
-Rule 5: what takes the process beside its cell along, again and again, runs alone: nothing tells such a death from one from
-        outside. What is already running stays; nothing else is started, or it might wait for ever. What ran alone
-        counts as running until its start stands no more.
+Rule 4: if the process beside a cell survives its death, the message caused the death. A death that is found later may have another
+        cause, such as the loss of the machine: then the message runs in a cell, and others go on.
+Rule 5: a message that kills the process beside its cell, too, again and again, runs alone, because such a death looks like one from
+        outside. Messages that already run go on; no others are started, or it might wait for ever. It counts as running until the
+        record of its start is removed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from runner.core import checked
-from runner.core.checked import Count, Owner, Unfit
+from runner.core.checked import Count, OwnerName, Unfit
 from runner.core.settlement import Crashed
 
 FREE = 0
@@ -34,65 +34,65 @@ CELL = 2
 ALONE = 3
 
 SEEN_DEATHS = 2
-"""Cells that must have died with a message, seen by a process that lives, before it is found guilty."""
+"""How many cells must have died with a message, each seen by a process that lives, before the message is given up."""
 DEATHS = 3
-"""Else: processes that must have died with it, ..."""
+"""Else: how many processes must have died with it, ..."""
 ALONE_DEATHS = 2
-"""... so many of them with nothing else in them."""
+"""... this many of them while nothing else ran in them."""
 PATIENCE = 5
-"""Deaths found later after which a message runs alone: what tells them from those from outside is not to be had."""
+"""A message runs alone after this many deaths found later, because they cannot be told from kills from outside."""
 MOST = 8
-"""Starts that a record keeps: the latest."""
+"""How many starts a record keeps: the latest ones."""
 LARGEST = 4096
-"""Bytes of a record; what is longer is none of ours."""
+"""Most bytes of a record; longer bytes are no record of ours."""
 
 
 class Start(Struct, frozen=True):
     """A start that was not settled: a death, if its process is gone."""
 
-    instance: Owner
-    """The process; empty where an earlier version recorded it, which named none."""
+    instance: OwnerName
+    """The process; empty in the record of an earlier version, which named no process."""
     stage: Annotated[int, Meta(ge=RECORDED, le=ALONE)]
     seen: bool = False
-    """Whether it is the death of a cell, seen by the process that had started it."""
+    """Whether the start ended with the death of a cell, seen by the process that had started the cell."""
 
 
-class Record(Struct, frozen=True):
+class StartRecord(Struct, frozen=True):
     """The starts of one message, at most one of each process."""
 
     stored: Count
     """When the message was stored, in nanoseconds of Unix time: another message may have had its number."""
     starts: Annotated[tuple[Start, ...], Meta(max_length=MOST)] = ()
 
-    def started(self, start: Start) -> Record:
-        """It starts once more; an earlier start in the same process counts no more."""
-        return Record(self.stored, (*self.without(start.instance).starts, start)[-MOST:])
+    def started(self, start: Start) -> StartRecord:
+        """Add a start; an earlier start in the same process counts no more."""
+        return StartRecord(self.stored, (*self.without(start.instance).starts, start)[-MOST:])
 
-    def without(self, instance: str) -> Record:
-        """The process lives on without it."""
-        return Record(self.stored, tuple(start for start in self.starts if start.instance != instance))
+    def without(self, instance: str) -> StartRecord:
+        """Remove the start of a process that lives on without the message."""
+        return StartRecord(self.stored, tuple(start for start in self.starts if start.instance != instance))
 
     def encode(self) -> bytes:
-        """As it stands in the bucket."""
+        """Write the record for the bucket."""
         return msgspec.json.encode(self)
 
 
-_record = checked.json(Record)
+_record = checked.json(StartRecord)
 
 
-def read(value: bytes | None, stored: int) -> Record:
-    """What is on record of the message that was stored then. Raises `Unfit`."""
+def read(value: bytes | None, stored: int) -> StartRecord:
+    """Read the record of the message that was stored at `stored`; empty for another message. Raises `Unfit`."""
     if not value:
-        return Record(stored)
+        return StartRecord(stored)
     if (
         len(value) == 1 and value.isdigit()
-    ):  # as earlier versions wrote it: the stage, of any message of that number
+    ):  # as earlier versions wrote it: the stage alone, of any message with that sequence
         stage = int(value)
-        return Record(stored, (Start("", min(ALONE, stage)),) if stage else ())
+        return StartRecord(stored, (Start("", min(ALONE, stage)),) if stage else ())
     if len(value) > LARGEST:
         raise Unfit("it is too long")
     record = _record(value)
-    return record if record.stored == stored else Record(stored)
+    return record if record.stored == stored else StartRecord(stored)
 
 
 class Run(Struct, frozen=True):
@@ -101,10 +101,10 @@ class Run(Struct, frozen=True):
     stage: int
 
 
-Step: TypeAlias = Run | Crashed
+PoisonStep: TypeAlias = Run | Crashed
 
 
-def next_step(record: Record, gone: AbstractSet[str]) -> Step:
+def next_step(record: StartRecord, gone: AbstractSet[str]) -> PoisonStep:
     """Decide how a message starts that was delivered before, from its record and the processes that are gone."""
     seen = sum(start.seen for start in record.starts)
     found = {
@@ -120,8 +120,8 @@ def next_step(record: Record, gone: AbstractSet[str]) -> Step:
 
 
 def may_start(stage: int, *, running: int, highest: int) -> bool:
-    """Tell whether a message of this stage may start now in its process; one in a cell is not in it.
+    """Tell whether a message of this stage may start now in its process; a message in a cell does not run in that process.
 
-    `running` counts all messages that run there, `highest` is the top stage of the suspects among them.
+    `running` counts all messages that run in the process, `highest` is the highest stage of the suspects among them.
     """
     return running == 0 if max(stage, highest) >= ALONE else True

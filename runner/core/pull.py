@@ -1,9 +1,10 @@
-"""How many messages to ask for.
+"""How many messages a pull asks for.
 
 Rule 1: room is reserved before a message is asked for: unsettled + outstanding never exceeds the limit.
-Rule 2: ask again once half of what may be outstanding has come, or an eighth of the limit and `FEWEST`: requests stay few
-        where slots are rarely free, and the server always has one to answer where they are (a sixth of the rate, measured).
-Rule 3: a server, and a durable, may cap what one request asks for: it refuses the request, and says the cap.
+Rule 2: the pull asks again once half of what may be outstanding has come, or once an eighth of the limit, and `FEWEST` at least, is
+        lacking. So there are few requests while slots are rarely free. While they are free, the server always has a request to
+        answer (worth a sixth of the rate, measured).
+Rule 3: a server or a durable may cap what one request asks for: it refuses a larger request, and says the cap.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from msgspec import Struct, structs
 
 UNCAPPED = 1 << 62
 FEWEST = 8
-"""Messages that are asked for while more than half of what may be outstanding is: a request costs the server more than they do."""
+"""The fewest messages to ask for while over half of what may be outstanding is: a request costs the server more than they do."""
 _BATCH = re.compile(r"Exceeded MaxRequestBatch of ([0-9]{1,18})\Z")
 _EXPIRES = re.compile(
     r"Exceeded MaxRequestExpires of ((?:[0-9]{1,12}(?:\.[0-9]{1,12})?(?:h|ms|m|us|µs|ns|s))+)\Z"
@@ -26,7 +27,7 @@ SHORTEST_SECONDS = 0.001
 
 
 class Caps(Struct, frozen=True):
-    """What one request may ask for at most."""
+    """The most that one request may ask for."""
 
     batch: int = UNCAPPED
     """Messages."""
@@ -36,7 +37,7 @@ class Caps(Struct, frozen=True):
     """Bytes."""
 
     def told(self, text: str) -> Caps | None:
-        """Give the same with the cap that a refusal says; None where it says none."""
+        """Add the cap that the text of a refusal says; None when the text says no cap."""
         if (match := _BATCH.match(text)) and int(match[1]) > 0:
             return structs.replace(self, batch=int(match[1]))
         if (match := _BYTES.match(text)) and int(match[1]) > 0:
@@ -50,7 +51,7 @@ class Caps(Struct, frozen=True):
 def request_size(limit: int, unsettled: int, outstanding: int) -> int:
     """Decide how many more messages to ask for now, or 0 to wait.
 
-    `limit` is how many a function may hold, `unsettled` how many it holds, `outstanding` how many are on their way.
+    `limit` is how many messages a function may hold, `unsettled` how many it holds, `outstanding` how many are on their way.
     """
     free = limit - unsettled
     lacking = free - outstanding

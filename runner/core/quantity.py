@@ -51,21 +51,21 @@ _SIZE = re.compile(rf"({_NUMBER}) ?([a-z]+)?")
 
 
 def seconds(value: str | float) -> float:
-    """Read a duration as seconds; ValueError names a text that is none."""
+    """Read a duration as seconds; ValueError names a text that is not a duration."""
     if isinstance(value, str):
         return float(_exact_nanoseconds(value) / 10**9)
     return float(_checked(value, "a duration"))
 
 
 def nanoseconds(value: str | float) -> int:
-    """Read a duration as nanoseconds, rounded; a number is seconds. ValueError names a text that is none."""
+    """Read a duration as nanoseconds, rounded; a number is seconds. ValueError names a text that is not a duration."""
     if isinstance(value, str):
         return round(_exact_nanoseconds(value))
     return round(Fraction(_checked(value, "a duration")) * 10**9)
 
 
 def size(value: str | int) -> int:
-    """Read a size as bytes; ValueError names a text that is none, or is no whole number of bytes."""
+    """Read a size as bytes; ValueError names a text that is not a size, or not a whole number of bytes."""
     if not isinstance(value, str):
         return int(_checked(value, "a size"))
     found = _SIZE.fullmatch(value.strip().lower())
@@ -79,7 +79,7 @@ def size(value: str | int) -> int:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 stream`, `2 streams`."""
+    """Write a number with its noun: `1 stream`, `2 streams`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 

@@ -1,11 +1,12 @@
-"""What one durable of a function reads, and what becomes of it when the function's subject is another one by now.
+"""The durables of a function, and what becomes of them when the function's subject has changed.
 
-The filter of a durable is one for all instances, and a message that comes while the filter does not match it is passed over
-for good. So it is not edited under an instance that relies on it.
+All instances share a durable's filter, and a durable skips for good a message that comes while the filter does not match it. So the
+filter is not changed while an instance relies on it.
 
-Rule 1: what the subject has gained is read by a durable beside it, which leaves out what the first one reads.
-Rule 2: a durable is narrowed once no instance needs what is left out by then; a durable beside it remembers where that was.
-Rule 3: two subjects of which neither holds the other are two functions: only one of them may run.
+Rule 1: messages that the subject has gained are read by a second durable, which leaves out what the first one reads.
+Rule 2: the filter of a durable is narrowed only once no instance needs the rest. A second durable keeps the position of the rest.
+Rule 3: if neither of two subjects contains the other, versions with these subjects count as two functions: only one of them may
+        run.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from msgspec import Struct
 from runner.core.subject import covers, overlaps
 
 
-class Place(Struct, frozen=True):
-    """One durable, and what it reads, as published."""
+class Durable(Struct, frozen=True):
+    """One durable, and the subject that it reads, as published."""
 
     durable: str
     subject: str
 
     def needed(self, wanted: str) -> bool:
-        """Whether a function that reads `wanted` may read here: nothing comes that is not its own."""
+        """Whether a function that reads `wanted` may read this durable: all messages in it are the function's."""
         return covers(wanted, self.subject)
 
 
-class Read(Struct, frozen=True):
+class ReadAsIs(Struct, frozen=True):
     """The durable reads what it should."""
 
 
 class Widen(Struct, frozen=True):
-    """The subject holds more than the durable reads: the rest is read beside it."""
+    """The subject covers more than the durable reads: a durable beside it reads the rest."""
 
 
 class Narrow(Struct, frozen=True):
@@ -42,34 +43,34 @@ class Narrow(Struct, frozen=True):
 
 
 class Replace(Struct, frozen=True):
-    """The durable reads something else, and no instance needs it."""
+    """The durable reads another subject, and no instance needs it."""
 
 
-class Wait(Struct, frozen=True):
-    """An instance needs the durable as it is, and goes before this one."""
+class WaitForInstance(Struct, frozen=True):
+    """Another instance needs the durable as it is, and takes precedence over this one."""
 
     instance: str
     subject: str
 
 
 class Refuse(Struct, frozen=True):
-    """An instance reads another subject by the same name."""
+    """Another instance has a function of the same name with another subject."""
 
     instance: str
     subject: str
 
 
-Step: TypeAlias = Read | Widen | Narrow | Replace | Wait | Refuse
+ReadingStep: TypeAlias = ReadAsIs | Widen | Narrow | Replace | WaitForInstance | Refuse
 
 
-def decide(wanted: str, main: str, others: Mapping[str, str], *, apart: bool = False) -> Step:
-    """What is to be done where a function reads `wanted` and its durable `main`.
+def decide(wanted: str, main: str, others: Mapping[str, str], *, apart: bool = False) -> ReadingStep:
+    """Decide what to do when a function reads `wanted` and its durable reads `main`.
 
-    `others` are the subjects of the other instances that live, by their names. `apart` says that the stream lets no two durables
-    read the same message (a work queue), so that there can be none beside it.
+    `others` are the subjects of the other living instances, by their names. `apart` says that the stream lets no two durables
+    read the same message (a work queue), so that there can be no durable beside this one.
     """
     if wanted == main:
-        return Read()
+        return ReadAsIs()
     for name, theirs in others.items():
         if not covers(wanted, theirs) and not covers(theirs, wanted):
             return Refuse(name, theirs)
@@ -78,29 +79,31 @@ def decide(wanted: str, main: str, others: Mapping[str, str], *, apart: bool = F
         return Widen()
     for name, theirs in different.items():
         if apart or not covers(wanted, theirs):
-            return Wait(name, theirs)
+            return WaitForInstance(name, theirs)
     return Narrow() if covers(main, wanted) and not apart else Replace()
 
 
-def beside(wanted: str, main: Place, known: Sequence[Place]) -> tuple[tuple[Place, ...], Place | None]:
-    """The durables beside `main` that a function of this subject reads, and the one that is lacking among them."""
+def beside(
+    wanted: str, main: Durable, known: Sequence[Durable]
+) -> tuple[tuple[Durable, ...], Durable | None]:
+    """The durables beside `main` that a function with this subject reads, and the one that has to be made; None: none."""
     ours = tuple(each for each in known if each.needed(wanted))
     if any(each.subject == wanted for each in (main, *ours)):
         return ours, None
-    return ours, Place("", wanted)
+    return ours, Durable("", wanted)
 
 
-def excluded(place: Place, main: Place, ours: Sequence[Place]) -> tuple[str, ...]:
-    """Subjects of what a durable beside `main` leaves to the others, so that exactly one of them reads a message.
+def excluded(place: Durable, main: Durable, ours: Sequence[Durable]) -> tuple[str, ...]:
+    """The subjects that a durable beside `main` leaves to other durables, so that exactly one of them reads each message.
 
-    What `main` reads is its own; of two others the one goes first whose subject the other's holds, else whose name does.
+    `main` reads all of its subject. Of two others the one with the narrower subject goes first, else the one with the lesser name.
     """
     first = [each for each in ours if each != place and _goes_first(each, place)]
     return tuple(each.subject for each in (main, *first) if overlaps(each.subject, place.subject))
 
 
-def progress(wanted: str, known: Mapping[Place, int]) -> int | None:
-    """Up to where durables have settled everything of a subject, by how far each has; None where none has read all of it."""
+def progress(wanted: str, known: Mapping[Durable, int]) -> int | None:
+    """The sequence up to which a subject is settled, by how far each durable is; None when no durable reads all of the subject."""
     holders = [each for each in known if covers(each.subject, wanted)]
     if not holders:
         return None
@@ -111,7 +114,7 @@ def progress(wanted: str, known: Mapping[Place, int]) -> int | None:
     return min(known[each] for each in (holder, *parts))
 
 
-def _goes_first(one: Place, other: Place) -> bool:
+def _goes_first(one: Durable, other: Durable) -> bool:
     if one.subject != other.subject:
         if covers(other.subject, one.subject):
             return True
@@ -121,5 +124,5 @@ def _goes_first(one: Place, other: Place) -> bool:
 
 
 def goes_on(wanted: str, before: str) -> bool:
-    """Whether a durable that is made again for another subject goes on where it was: some of its messages have run."""
+    """Whether a durable that is made again for another subject goes on where it was: some messages of both subjects have run."""
     return overlaps(wanted, before)

@@ -1,11 +1,11 @@
-"""What is not shown of a message: header values, and values in its body, wherever text of it goes to a terminal, a log or a trace.
+"""Redaction: secret values of a message's headers and body are hidden wherever its text goes to a terminal, a log or a trace.
 
-Rule 1: a rule is the name of a header, and a path into the body: names joined by dots, an array stands for each of its
-        elements. Upper and lower case are one.
-Rule 2: what a rule names is shown as `[redacted]`, whole. The message itself stays as it is.
+Rule 1: a rule is the name of a header, and at the same time a path into the body: names joined by dots. An array stands for each of
+        its elements. Upper and lower case are one.
+Rule 2: a value that a rule names is shown as `[redacted]`, whole. The message itself stays as it is.
 Rule 3: where such a value occurs in other text (of an exception, say), it is replaced there, too, if it has at least
         `SHORTEST` characters: as it is, as `repr` or JSON writes it, and where the text was cut in the middle of it.
-Rule 4: a body that cannot be read is hidden whole, if it may hold what a rule names.
+Rule 4: a body that cannot be read is hidden whole, if it may hold a value that a rule names.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from runner.core import shown
 REDACTED = "[redacted]"
 SHORTEST = 4
 MOST = 1_000
-"""Values of one message that are looked for in other text."""
+"""Most values of one message that are looked for in other text."""
 MSGPACK = "application/msgpack"
 CUT = "…"
 LONGEST_REST = 4_096
-"""Characters of a value that are looked for before or after a cut."""
+"""Most characters of a value that are looked for before or after a cut."""
 
 _ESCAPED = re.compile(rb"\\u[0-9a-fA-F]{4}")
 _APART = re.compile(r"[\s;,]+")
@@ -35,23 +35,23 @@ _SCHEME = re.compile(r"[A-Za-z-]+")
 
 
 class _Unreadable(Exception):  # noqa: N818  caught where it is raised
-    """It is no document."""
+    """The body is no document."""
 
 
 class Literal(float):
-    """A number with a fraction, as it was written."""
+    """A number with a fraction, and the text by which it was written."""
 
     written: str
 
 
 class Rules(Struct, frozen=True):
-    """What is hidden; in lower case."""
+    """The names whose values are hidden, in lower case."""
 
     names: tuple[str, ...]
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Rules:
-        """Of a setting."""
+        """Make the rules from a setting."""
         return cls(tuple(dict.fromkeys(name.lower() for name in names)))
 
     def hides(self, header: str) -> bool:
@@ -59,15 +59,15 @@ class Rules(Struct, frozen=True):
         return header.lower() in self.names
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """The headers as they are shown."""
+        """Return the headers with secrets hidden."""
         return {name: REDACTED if self.hides(name) else value for name, value in headers.items()}
 
     def body(self, body: bytes, kind: str = "") -> bytes:
-        """The body as it is shown; `kind` is its content type."""
+        """Return the body with secrets hidden; `kind` is its content type."""
         return self._read(body, kind)[0]
 
     def values(self, headers: Iterable[tuple[str, str]], body: bytes, kind: str = "") -> Values:
-        """What must not occur in other text about a message."""
+        """Collect the texts that must not occur in other text about a message."""
         found: dict[str, None] = {}
         for name, value in headers:
             if self.hides(name):
@@ -79,7 +79,7 @@ class Rules(Struct, frozen=True):
         return Values(tuple(sorted(written, key=len, reverse=True)))
 
     def _read(self, body: bytes, kind: str) -> tuple[bytes, list[str]]:
-        """The body as it is shown, and the texts that are hidden in it."""
+        """Return the body with secrets hidden, and the texts that were hidden."""
         if not self._may_hold(body):
             return body, []
         hidden: list[str] = []
@@ -94,9 +94,9 @@ class Rules(Struct, frozen=True):
             return REDACTED.encode(), hidden
 
     def _may_hold(self, body: bytes) -> bool:
-        """Whether a rule may name anything there: a name can be written in other ways."""
+        """Whether a rule may name a value in the body; a name may be written with escapes."""
         if not all(name.isascii() for name in self.names):
-            return True  # upper and lower case of other letters are not told apart in bytes
+            return True  # bytes.lower() changes ASCII letters only
         lowered = body.replace(b"\0", b"").lower()  # of UTF-16 and UTF-32, every other byte is 0
         lasts = {name.rpartition(".")[2].encode() for name in self.names}
         return any(last in lowered for last in lasts) or (
@@ -104,7 +104,7 @@ class Rules(Struct, frozen=True):
         )
 
     def _without(self, value: Any, paths: Sequence[str], hidden: list[str]) -> Any:
-        """The same value where nothing is hidden in it."""
+        """Hide the values at `paths`; returns the same object when nothing in it is hidden."""
         if isinstance(value, _Pairs):
             pairs = [(name, self._member(name, each, paths, hidden)) for name, each in value.pairs]
             same = all(now is before for (_, now), (_, before) in zip(pairs, value.pairs, strict=True))
@@ -115,7 +115,7 @@ class Rules(Struct, frozen=True):
         return value
 
     def _member(self, name: Any, value: Any, paths: Sequence[str], hidden: list[str]) -> Any:
-        # A name may hold dots of its own.
+        # A name may itself hold dots.
         key = str(name).lower()
         if key in paths:
             hidden.extend(_texts(value))
@@ -125,17 +125,17 @@ class Rules(Struct, frozen=True):
 
 
 class Values(Struct, frozen=True):
-    """What must not occur in text about one message: the longest first."""
+    """The texts that must not occur in text about one message, the longest first."""
 
     texts: tuple[str, ...] = ()
     everything: bool = False
-    """They are so many that all text is hidden."""
+    """Whether there are so many that all text is hidden."""
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.texts)
 
     def hide(self, text: str) -> str:
-        """The text without them."""
+        """Hide the values in a text."""
         if self.everything:
             return REDACTED if text else text
         for each in self.texts:
@@ -144,7 +144,7 @@ class Values(Struct, frozen=True):
         return self._at_cuts(text) if self.texts and CUT in text else text
 
     def _at_cuts(self, text: str) -> str:
-        """What was cut short is still a part of it."""
+        """Hide the parts of values that stand before or after a cut."""
         pieces = text.split(CUT)
         for at in range(len(pieces)):
             if at < len(pieces) - 1:
@@ -158,7 +158,7 @@ NONE = Values()
 
 
 def all_of(found: Iterable[Values]) -> Values:
-    """What must not occur in text about several messages."""
+    """Join the values that must not occur in text about several messages."""
     each = [values for values in found if values]
     texts = {text for values in each for text in values.texts}
     if any(values.everything for values in each) or len(texts) > MOST:
@@ -167,7 +167,7 @@ def all_of(found: Iterable[Values]) -> Values:
 
 
 class _Pairs:
-    """A JSON object with every member that was written, one that occurs twice included."""
+    """A JSON object with every member that was written, also members of the same name."""
 
     __slots__ = ("pairs",)
 
@@ -236,7 +236,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """A header's value, and what stands in it by itself: the token of `Bearer …`, each value of a cookie."""
+    """A header's value, and the secrets in it: the token of `Bearer …`, each value of a cookie."""
     yield value
     words = _APART.split(value)
     for at, word in enumerate(words):

@@ -12,43 +12,43 @@ Verdict: TypeAlias = Literal["retry", "reject"]
 Errors: TypeAlias = tuple[type[BaseException], ...]
 
 COUNTED = 10_000
-"""So many attempts are added up at most."""
+"""How many attempts `span` adds up at most."""
 LONGEST = 10 * 365 * 86_400.0
-"""Seconds no wait exceeds: the server counts a nak's delay in nanoseconds of 64 bits."""
+"""Seconds that no wait exceeds, because the server counts a nak's delay in nanoseconds of 64 bits."""
 
 
 class RetryPolicy(Struct, frozen=True):
     """How often a message is tried and how long it waits in between: seconds, growing, with jitter.
 
     The wait after attempt n is `min(delay * factor**(n-1), max_delay)`, then jittered.
-    `fixed`, `random` and `sequence` make policies of other shapes. ValueError when a field makes no sense.
+    `fixed`, `random` and `sequence` make policies of other shapes. A field out of its range raises ValueError.
     """
 
     attempts: int = 5
-    """Runs a message gets in all, the first included."""
+    """How often a message is run at most, the first time included."""
     delay: float = 1.0
     """Seconds before the second attempt."""
     factor: float = 2.0
-    """Growth of each wait over the one before; 1 or more."""
+    """The factor by which each wait is longer than the one before; 1 or more."""
     max_delay: float = 300.0
-    """Seconds no wait exceeds (`Retry(after=)` may)."""
+    """Seconds that no wait exceeds; that of `Retry(after=)` may."""
     jitter: Jitter = "full"
-    """`full`: anywhere from 0 to the wait; `equal`: from half of it; `none`: exactly it."""
+    """`full`: a random wait from 0 to the full one; `equal`: from half of it to all of it; `none`: the full wait."""
     retry_on: Errors = (Exception,)
     """Errors worth another attempt; any other is rejected."""
     reject_on: Errors = ()
     """Errors that are rejected even if `retry_on` names them too."""
     spread: tuple[float, float] | None = None
-    """Set by `random`: every wait lies evenly between these seconds."""
+    """Set by `random`: every wait is a random one between these seconds, all equally likely."""
     waits: tuple[float, ...] = ()
-    """Set by `sequence`: the waits one by one, the last repeating."""
+    """Set by `sequence`: the waits one by one; the last one repeats."""
     scale: float = 1.0
-    """Set by `scaled`: what every wait is multiplied by."""
+    """Set by `scaled`: the factor by which every wait is multiplied."""
 
     def scaled(self, scale: float) -> Self:
-        """The same policy in another time: every wait, that of `Retry(after=)` included, is multiplied by `scale`.
+        """The same policy with every wait, that of `Retry(after=)` included, multiplied by `scale`.
 
-        How tests wait for a retry of an hour. ValueError for less than 0.
+        With it tests need not wait an hour for a retry. ValueError for less than 0.
         """
         return structs.replace(self, scale=self.scale * scale)
 
@@ -69,7 +69,7 @@ class RetryPolicy(Struct, frozen=True):
         retry_on: Errors = (Exception,),
         reject_on: Errors = (),
     ) -> Self:
-        """Wait anywhere between two numbers of seconds, evenly."""
+        """Wait a random time between two numbers of seconds, all equally likely."""
         return cls(attempts, spread=(low, high), retry_on=retry_on, reject_on=reject_on)
 
     @classmethod
@@ -80,7 +80,7 @@ class RetryPolicy(Struct, frozen=True):
         retry_on: Errors = (Exception,),
         reject_on: Errors = (),
     ) -> Self:
-        """Wait these seconds one after the other, the last repeating; one attempt more than waits unless told."""
+        """Wait these seconds one after the other; the last wait repeats. By default there is one attempt more than waits."""
         if not waits:
             raise ValueError("RetryPolicy.sequence needs at least one wait")
         number = len(waits) + 1 if attempts is None else attempts
@@ -108,15 +108,15 @@ class RetryPolicy(Struct, frozen=True):
                 raise ValueError(f"low ({low}) is over high ({high})")
 
     def wait(self, attempt: int, noise: float) -> float:
-        """Give the seconds between the failure of `attempt` (1 is the first) and the next; `noise` is luck in [0, 1)."""
+        """Give the seconds between the failure of `attempt` (1 is the first) and the next; `noise` is a random number in [0, 1)."""
         return min(self._wait(attempt, noise) * self.scale, LONGEST)
 
     def span(self, timeout: float) -> float:
-        """Give the most seconds that pass from the first attempt to the last one, where each takes `timeout` seconds."""
+        """Give the most seconds that pass from the first attempt to the last one, if each attempt takes `timeout` seconds."""
         return sum(self.wait(attempt, 0.999) + timeout for attempt in range(1, min(self.attempts, COUNTED)))
 
     def asked(self, seconds: float) -> float:
-        """Give the seconds that a handler waits which has raised `Retry(after=seconds)`."""
+        """Give the seconds until the next attempt after a handler has raised `Retry(after=seconds)`."""
         return min(seconds * self.scale, LONGEST)
 
     def _wait(self, attempt: int, noise: float) -> float:
@@ -144,7 +144,7 @@ class RetryPolicy(Struct, frozen=True):
     def verdict(self, error: BaseException) -> Verdict:
         """Tell whether this error is worth another attempt.
 
-        What is no `Exception` (SystemExit, KeyboardInterrupt) speaks of the process, not of the message: retried.
+        An error that is no `Exception` (SystemExit, KeyboardInterrupt) is about the process, not about the message: retried.
         """
         if isinstance(error, self.reject_on):
             return "reject"

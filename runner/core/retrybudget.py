@@ -1,8 +1,8 @@
 """The retry budget: how many failed requests may be asked again, so that retries never multiply an outage.
 
 Rule 1: each request adds a fifth of a retry, and each second adds 10, so that a caller with few requests may retry too.
-Rule 2: what is not used is forgotten with a time constant of 10 s. After a long time without retries the budget holds 100,
-        and 2 for each request per second: a short burst of failures passes, a long one is held to the rates of rule 1.
+Rule 2: unused retries decay with a time constant of 10 s. After a long time without retries the budget holds 100, plus 2 for each
+        request per second. So a short burst of failures is retried in full, a long one at the rates of rule 1.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ PER_REQUEST = 0.2
 PER_SECOND = 10.0
 KEPT_SECONDS = 10.0
 STEP_SECONDS = 0.01
-"""A request looks at the passing of time no more often than this: forgetting costs more than counting."""
+"""A first try lets unused retries decay at most once in this time, because decay costs more to compute than counting."""
 
 
 class RetryBudget:
-    """The retries that one caller has left; it begins with those of an idle one."""
+    """The retries that one caller has left; a new caller has those of an idle one."""
 
     __slots__ = ("_at", "_left")
 
@@ -40,7 +40,7 @@ class RetryBudget:
         return True
 
     def _pass(self, now: float) -> None:
-        """Forget and earn for the time since the last look; a clock that goes back counts as one that stands."""
+        """Let retries decay and add new ones for the time since the last look; a clock that goes back counts as standing still."""
         kept = exp(min(0.0, self._at - now) / KEPT_SECONDS)
         self._left = self._left * kept + PER_SECOND * KEPT_SECONDS * (1.0 - kept)
         self._at = max(self._at, now)

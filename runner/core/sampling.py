@@ -1,4 +1,4 @@
-"""Whether a trace is taken, by the name of its sampler: what OTEL_TRACES_SAMPLER means."""
+"""Sampling: whether a trace is recorded, by the sampler that OTEL_TRACES_SAMPLER names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _BELOW = 1 << 64
 
 
 def taken(sampler: str, ratio: float, trace_id: bytes, parent: bool | None) -> bool:
-    """Decide for a span with this parent's flag (None: a root); the empty sampler follows the parent, and takes roots."""
+    """Decide for a span whose parent has this sampled flag (None: a root); the empty sampler follows the parent, and takes roots."""
     if parent is not None and not sampler.startswith(("always", "traceidratio")):
         return parent
     if sampler.endswith("traceidratio"):

@@ -1,8 +1,8 @@
-"""Request/reply on the wire: subjects, headers and codes, and what instances tell of themselves (ADR-32 of NATS).
+"""Request/reply on the wire: subjects, headers and codes, and how instances describe themselves (ADR-32 of NATS).
 
 Rule 1: a request to the subject of a function goes to whichever instance NATS picks, by a queue group: any client can ask.
-        Who balances asks the subject of one instance, which holds the function's own behind the instance's name.
-Rule 2: an answer with `Jetrunner-Not-Started` tells that the handler has not begun: it is safe to ask another instance.
+        An asker that balances asks the subject of one instance: the instance's name and, behind it, the function's subject.
+Rule 2: an answer with `Jetrunner-Not-Started` says that the handler has not begun, so it is safe to ask another instance.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from runner.core import checked
-from runner.core.checked import Instance, Line, Pattern, Project
+from runner.core.checked import InstanceName, Line, ProjectName, SubjectPattern
 
 QUEUE = "q"
 """The queue group of every function, as ADR-32 has it."""
 
 DEADLINE = "Jetrunner-Deadline"
-"""Milliseconds that are left to the asker: no clock is shared."""
+"""A header with the milliseconds that the asker has left; asker and service share no clock."""
 ERROR = "Nats-Service-Error"
 CODE = "Nats-Service-Error-Code"
 NOT_STARTED = "Jetrunner-Not-Started"
 
 NotStarted: TypeAlias = Literal["overloaded", "draining", "expired", "unknown"]
-"""Why a handler has not begun: too many wait, the process ends, the deadline has passed, no such function is here."""
+"""Why a handler has not begun: too many requests wait, the process ends, the deadline has passed, or there is no such function."""
 
 UNDECODABLE = 400
 UNKNOWN = 404
@@ -43,16 +43,16 @@ CODES: dict[NotStarted, int] = {
 }
 
 NEWS = "jetrunner.services"
-"""Where an instance publishes its `Info` when it comes, when its functions change, and when it goes."""
+"""The subject to which an instance publishes its `Info` when it comes, when its functions change, and when it goes."""
 
 Verb: TypeAlias = Literal["PING", "INFO", "STATS"]
 MARK = "jetrunner"
-"""The metadata of a service that answers on the subjects of its instances."""
+"""A key of the metadata: the service answers on the subjects of its instances, too."""
 HEAVIEST = 1_000
-"""The most that an instance may weigh."""
+"""The greatest weight of an instance."""
 LONGEST_ERROR = 1024
 HEADERS_SIZE = 512
-"""Bytes that our own headers of a request may take."""
+"""Most bytes that the runner's own headers of a request take."""
 
 _RELEASE = re.compile(r"v?(?:\d+!)?(\d+)(?:\.(\d+))?(?:\.(\d+))?(.*)", re.ASCII)
 _SEMANTIC = re.compile(
@@ -67,14 +67,14 @@ class ReplyOptions(Struct, frozen=True):
     """How a function answers requests."""
 
     idempotent: bool = False
-    """Whether one may run twice."""
+    """Whether a request may run twice."""
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
     """One function of an instance."""
 
     name: Line
-    subject: Pattern
+    subject: SubjectPattern
     queue_group: Line = ""
     metadata: Texts | None = None
 
@@ -85,26 +85,26 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
 
 class Info(Struct, frozen=True, kw_only=True):
-    """What an instance tells of itself: the answer to `$SRV.INFO`."""
+    """How an instance describes itself: the answer to `$SRV.INFO`."""
 
-    name: Project
-    id: Instance
+    name: ProjectName
+    id: InstanceName
     version: Line
     type: Literal["io.nats.micro.v1.info_response"] = "io.nats.micro.v1.info_response"
     description: Line | None = ""
     metadata: Texts | None = None
     endpoints: Annotated[list[Endpoint], Meta(max_length=1_000)] = []
     gone: bool = False
-    """In the news alone: it takes no more requests."""
+    """Whether the instance takes no more requests; set only in what it publishes to `NEWS`."""
 
     @property
     def ours(self) -> bool:
-        """Whether it answers on the subject of its instance, too."""
+        """Whether the instance answers on its own subject, too."""
         return MARK in (self.metadata or {})
 
     @property
     def weight(self) -> float:
-        """Its share, beside 1.0 of the others'."""
+        """The instance's share of requests, relative to 1.0, the default."""
         try:
             found = float((self.metadata or {}).get("weight", "1"))
         except ValueError:
@@ -113,11 +113,11 @@ class Info(Struct, frozen=True, kw_only=True):
 
 
 read_info = checked.json(Info)
-"""What was told; raises `Unfit`."""
+"""Decode an answer to `$SRV.INFO`; raises `Unfit`."""
 
 
 def instance_subject(project: str, instance: str, subject: str) -> str:
-    """Name the subject on which one instance answers what is asked on `subject`; `>` stands for all of its own."""
+    """Name the subject on which one instance answers requests for `subject`; `>` stands for all its subjects."""
     return f"jetrunner.{project}.at.{instance}.{subject}"
 
 
@@ -127,7 +127,7 @@ def control_subjects(verb: Verb, project: str, instance: str) -> tuple[str, str,
 
 
 def semantic(version: str) -> str:
-    """Give a version of a Python package as a semantic one, the only kind that the `nats` CLI reads; 0.0.0 for what is none."""
+    """Make a semantic version, the only kind that the `nats` CLI reads, of a Python package's; 0.0.0 for text that is not a version."""
     if _SEMANTIC.fullmatch(version):
         return version
     found = _RELEASE.fullmatch(version.strip())

@@ -1,10 +1,10 @@
-"""Settlement: from what became of a delivery to what is done with its message.
+"""Settlement: how a message is settled, by the outcome of its attempt.
 
 Rule 1: success is acknowledged.
-Rule 2: a failure is retried while the policy allows the error and attempts are left; `Retry` and `Reject`
-        speak for themselves, and a timeout is judged as the TimeoutError it is.
-Rule 3: a retry that would come when the message is older than its function accepts is none: it ends now, with what it
-        failed with. So does one that is found too old later, where that is known.
+Rule 2: a failure is retried while the policy allows the error and attempts are left. `Retry` and `Reject` need no policy for that,
+        and a timeout is judged as a TimeoutError.
+Rule 3: if the message would be older than its function accepts at its next attempt, it ends now, with the error of this attempt. A
+        message that is found too old later ends with the error of its last attempt, if that is known.
 Rule 4: everything else ends as a dead letter, under the reason that ended it.
 """
 
@@ -35,7 +35,7 @@ class Failed(Struct, frozen=True):
 
 
 class TimedOut(Struct, frozen=True):
-    """The handler took longer than these seconds."""
+    """The handler took longer than `seconds`."""
 
     seconds: float
 
@@ -47,7 +47,7 @@ class Undecodable(Struct, frozen=True):
 
 
 class Last(Struct, frozen=True):
-    """What an earlier attempt has failed with."""
+    """The error of an earlier attempt."""
 
     error: str
     message: str
@@ -60,11 +60,11 @@ class Expired(Struct, frozen=True):
     age: float
     max_age: float
     last: Last | None = None
-    """None: it has not run, or it is not known what it failed with."""
+    """The error of its last attempt; None: the message has not run, or the error is not known."""
 
 
 class Crashed(Struct, frozen=True):
-    """The message killed its process in every one of these recorded starts."""
+    """The message killed its process in each of `starts` recorded starts."""
 
     starts: int
 
@@ -73,26 +73,26 @@ Outcome: TypeAlias = Succeeded | Failed | TimedOut | Undecodable | Expired | Cra
 
 
 class Ack(Struct, frozen=True):
-    """Done: the stream need not deliver it again."""
+    """Acknowledge the message: the stream does not deliver it again."""
 
 
 class Nak(Struct, frozen=True):
-    """Deliver it again after `delay` seconds."""
+    """Have the message delivered again after `delay` seconds."""
 
     delay: float
 
 
 class Dead(Struct, frozen=True):
-    """Store it as a dead letter, then terminate it."""
+    """Store the message as a dead letter, then terminate it."""
 
     reason: Reason
     error: str
-    """Name of the exception's type."""
+    """The name of the exception's type."""
     message: str
     error_object: BaseException | None = None
-    """For the traceback; None where no code of the user's failed just now."""
+    """The exception, for its traceback; None when no code of the user failed just now."""
     traceback: str = ""
-    """Of an earlier attempt."""
+    """The traceback of an earlier attempt."""
 
 
 Settlement: TypeAlias = Ack | Nak | Dead
@@ -103,9 +103,9 @@ ACK = Ack()
 def settle(
     outcome: Outcome, attempt: int, policy: RetryPolicy, noise: float, left: float = inf
 ) -> Settlement:
-    """Decide what is done with a message after `attempt` (1 is the first).
+    """Decide how a message is settled after `attempt` (1 is the first).
 
-    `noise` is luck in [0, 1), and `left` the seconds until the message is older than its function accepts.
+    `noise` is a random number in [0, 1), and `left` the seconds until the message is older than its function accepts.
     """
     settlement = _settle(outcome, attempt, policy, noise)
     if isinstance(settlement, Nak) and settlement.delay >= left and (last := failure(outcome)) is not None:
@@ -116,7 +116,7 @@ def settle(
 
 
 def failure(outcome: Outcome) -> Last | None:
-    """What an attempt has failed with, in words; None where no handler has."""
+    """The error of an attempt as text; None if no handler failed."""
     match outcome:
         case Failed(error):
             only = only_member(error)
@@ -128,7 +128,7 @@ def failure(outcome: Outcome) -> Last | None:
 
 
 def attempts_made(outcome: Outcome, attempt: int) -> int:
-    """How often the handler has run, where this would have been, or was, attempt `attempt`."""
+    """How often the handler has run, when `attempt` is the attempt that this is or would have been."""
     match outcome:
         case Expired():
             return attempt - 1
@@ -183,7 +183,7 @@ def _joined(message: str, why: str) -> str:
 
 
 def only_member(error: BaseException) -> BaseException:
-    """Unwrap groups of one: a task group wraps what a handler's child raised, `Reject` included."""
+    """Unwrap groups of one exception: a task group wraps an exception of a handler's child task, even `Reject`."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

@@ -1,9 +1,9 @@
-"""Sharding by subject: what a sharded stream stores, and in which shard each message stands.
+"""Sharding by subject: the subjects that a sharded stream stores, and the shard of each message.
 
 Rule 1: a message is stored as `shard.<generation>.<shard>.<original subject>`; users only ever see the original.
 Rule 2: the shard is the server's own `partition()`: FNV-1a 32 over the key's tokens, one after another, mod count.
         The server hashes their bytes, which need not be text.
-Rule 3: what was stored before the stream was sharded is generation 0: its subjects are as they were, its shard is 0.
+Rule 3: messages stored before the stream was sharded are generation 0: their subjects are unchanged, their shard is 0.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _DEST = re.compile(rf"{_PREFIX}\.(\d+)\.\{{\{{partition\((\d+(?:,\d+)+)\)\}}\}}\
 
 
 class Sharding(Struct, frozen=True):
-    """How a stream is sharded now; `Sharding()` is a stream that is not: generation 0, one shard."""
+    """How a stream is sharded now; `Sharding()` is a stream without sharding: generation 0, one shard."""
 
     generation: int = 0
-    """Counts up with each change of count or tokens, from 1."""
+    """The number of the generation, from 1; it grows with each change of count or tokens."""
     count: int = 1
-    """Shards of this generation, numbered from 0."""
+    """How many shards the generation has; they are numbered from 0."""
     positions: tuple[int, ...] = ()
     """Indexes, from 0, of the key's tokens in the original subject, in the order they are hashed."""
 
@@ -43,7 +43,7 @@ class Sharding(Struct, frozen=True):
         return partition(hashed, self.count)
 
     def key_of(self, subject: str) -> str:
-        """Give what the shard is chosen by: the key's tokens, joined by dots."""
+        """Give the key by which the shard is chosen: its tokens, joined by dots."""
         return key(subject, self.positions)
 
 
@@ -103,12 +103,12 @@ def transform(
 
 
 def _common(subjects: Sequence[str], positions: Sequence[int]) -> list[str]:
-    """The tokens of the narrowest pattern that covers every subject and has a `*` where the key stands."""
+    """The tokens of the narrowest pattern that covers every subject and has a `*` for each token of the key."""
     if not subjects:
         raise ValueError("the stream has no subjects")
     split = [subject.split(".") for subject in subjects]
     open_ended = len({len(tokens) for tokens in split}) > 1 or any(tokens[-1] == ">" for tokens in split)
-    # `>` stands for at least one token, so it takes the last of the shortest subject too.
+    # `>` stands for at least one token, so it also covers the last token of the shortest subject.
     fixed = min(map(len, split)) - open_ended
     for position in positions:
         for subject, tokens in zip(subjects, split, strict=True):
@@ -129,9 +129,10 @@ def _common(subjects: Sequence[str], positions: Sequence[int]) -> list[str]:
 
 
 def read(config: Mapping[str, Any]) -> Sharding | None:
-    """Read a stream configuration as the server gives it; None when no transform of ours shards it.
+    """Read the sharding of a stream from its configuration on the server; None when no transform of ours shards it.
 
-    The stream's own transform applies to what it copies from others, too (measured); without one, theirs count.
+    The stream's own transform applies to messages that it copies from other streams, too (measured); without one, those of its
+    sources count.
     """
     if config.get("subject_transform"):
         return _read(config["subject_transform"])
@@ -159,23 +160,23 @@ def _read(entry: Mapping[str, Any]) -> Sharding | None:
 
 
 def original(subject: AnyStr) -> AnyStr:
-    """Take `shard.<generation>.<shard>.` off a stored subject; one without it comes back unchanged."""
+    """Remove `shard.<generation>.<shard>.` from a stored subject; a subject without it stays as it is."""
     if isinstance(subject, str):
         return match[3] if (match := _STORED.fullmatch(subject)) else subject
     return found[3] if (found := _STORED_BYTES.fullmatch(subject)) else subject
 
 
 def reads_all(pattern: str, subjects: Iterable[str]) -> bool:
-    """Tell whether a pattern matches whatever publishers may store there; our own fences aside.
+    """Tell whether a pattern matches all that publishers may store in a stream with these subjects, except our own fences.
 
-    A stream without subjects takes what others took in: nobody can tell.
+    A stream without subjects copies from other streams, so nobody can tell: False.
     """
     theirs = [subject for subject in subjects if not subject.startswith("_jetrunner.")]
     return bool(theirs) and all(covers(pattern, subject) for subject in theirs)
 
 
 def reader(pattern: str) -> Callable[[bytes], bytes | None]:
-    """Make what gives the original of a stored subject, and None for one that does not match the pattern."""
+    """Make a function from a stored subject to its original one; it gives None when that does not match the pattern."""
     forms = {"*": "[^.]+", ">": ".+"}
     wanted = r"\.".join(forms.get(token) or re.escape(token) for token in pattern.split("."))
     stored = re.compile(rf"(?:{_PREFIX}\.\d+\.\d+\.)?({wanted})".encode(), re.DOTALL)
@@ -193,7 +194,7 @@ def place(subject: str) -> tuple[int, int]:
 
 
 def filters(pattern: str) -> list[str]:
-    """Say which stored subjects a function that keeps no order reads in a sharded stream, for all generations.
+    """Name the stored subjects that a function without order reads in a sharded stream, for all generations.
 
     ValueError for the few patterns whose two forms overlap, which the server refuses in one consumer.
     """
@@ -206,5 +207,5 @@ def filters(pattern: str) -> list[str]:
 
 
 def shard_filter(pattern: str, generation: int, shard: int) -> str:
-    """Say which stored subjects belong to one shard and match an original pattern."""
+    """Name the stored subjects of one shard whose originals match a pattern."""
     return f"{_PREFIX}.{generation}.{shard}.{pattern}" if generation else pattern

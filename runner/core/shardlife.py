@@ -1,10 +1,10 @@
-"""The life of one shard in one process, from its claim until it is let go, as a table.
+"""The life of one shard in one process, from its claim until its release, as a table.
 
     taking → doubted → asking → calling → awaiting → open        draining → released
 
-Rule 1: nothing starts before the server was asked what it holds unsettled, and all of that is here again.
-Rule 2: when the shard is in doubt again, the answers that the server gave before count no more: it is asked once more.
-Rule 3: no event changes a shard that was let go; its next claim begins another life.
+Rule 1: nothing starts before the server has said which messages it holds unsettled, and all of those are here again.
+Rule 2: when the shard is in doubt again, earlier answers of the server count no more: it is asked once more.
+Rule 3: no event changes a shard that was released; its next claim begins another life.
 """
 
 from __future__ import annotations
@@ -15,105 +15,105 @@ from enum import Enum, auto
 from msgspec import Struct
 
 
-class State(Enum):
+class ShardState(Enum):
     """Where a shard stands in this process."""
 
     TAKING = auto()
-    """Claimed; what others have left of it is being read."""
+    """The shard is claimed; the records that other owners have left are being read."""
     DOUBTED = auto()
-    """The server is to be asked what it holds unsettled."""
+    """The server has to be asked which messages it holds unsettled."""
     ASKING = auto()
     """The server is being asked."""
     CALLING = auto()
-    """The server is told to deliver again what is missing here; no new messages are asked for meanwhile."""
+    """The server is told to deliver the missing messages again; no new messages are asked for meanwhile."""
     AWAITING = auto()
     """The missing messages are on their way."""
     OPEN = auto()
     """All messages that were missing are here: new ones start."""
     DRAINING = auto()
-    """No message starts any more; handlers that run may end, and what they settle is put on record."""
+    """No message starts any more; handlers that run may end, and their settlements are put on record."""
     RELEASED = auto()
-    """Another may have it. What still runs is no longer this shard's."""
+    """Another instance may own the shard. Messages that still run no longer belong to it."""
 
 
-class Event(Enum):
-    """What happens to it."""
+class ShardEvent(Enum):
+    """What happens to a shard."""
 
     LOADED = auto()
-    """What others have left was read."""
+    """The records that other owners have left were read."""
     DOUBT = auto()
     """Something may have been lost: a delivery, a connection, a record."""
     ASK = auto()
     """The server is asked now."""
     TOLD = auto()
-    """It has answered, and that is still true."""
+    """The server has answered, and the answer still holds."""
     CALLED = auto()
-    """It was told to deliver all that is missing."""
+    """The server was told to deliver all missing messages."""
     LATE = auto()
     """An answer or a delivery did not come in time, or is out of date."""
     COMPLETE = auto()
-    """Nothing is missing any more."""
+    """No message is missing any more."""
     DRAIN = auto()
-    """It is to be handed over."""
+    """The shard is to be handed over."""
     LET_GO = auto()
-    """It was handed over, or is another's."""
+    """The shard was handed over, or belongs to another instance."""
 
 
 class Action(Enum):
-    """What has to be done then."""
+    """What has to be done after an event."""
 
     HOLD = auto()
-    """Start nothing, and settle without a word to the server."""
+    """Start nothing, and settle without acks to the server."""
     RECOVER = auto()
-    """Begin to ask the server, until nothing is missing."""
+    """Begin to ask the server, until no message is missing."""
 
 
 class Step(Struct, frozen=True):
     """What follows from an event."""
 
-    state: State
+    state: ShardState
     actions: tuple[Action, ...] = ()
 
 
-_END = {Event.DRAIN: Step(State.DRAINING), Event.LET_GO: Step(State.RELEASED)}
-_DOUBT = {Event.DOUBT: Step(State.DOUBTED, (Action.HOLD,))}
-_LATE = {Event.LATE: Step(State.DOUBTED)}
+_END = {ShardEvent.DRAIN: Step(ShardState.DRAINING), ShardEvent.LET_GO: Step(ShardState.RELEASED)}
+_DOUBT = {ShardEvent.DOUBT: Step(ShardState.DOUBTED, (Action.HOLD,))}
+_LATE = {ShardEvent.LATE: Step(ShardState.DOUBTED)}
 
-TABLE: Mapping[State, Mapping[Event, Step]] = {
-    State.TAKING: {**_END, Event.LOADED: Step(State.DOUBTED, (Action.HOLD, Action.RECOVER))},
-    State.DOUBTED: {**_END, **_DOUBT, Event.ASK: Step(State.ASKING)},
-    State.ASKING: {**_END, **_DOUBT, **_LATE, Event.TOLD: Step(State.CALLING)},
-    State.CALLING: {**_END, **_DOUBT, Event.CALLED: Step(State.AWAITING)},
-    State.AWAITING: {**_END, **_DOUBT, **_LATE, Event.COMPLETE: Step(State.OPEN)},
-    State.OPEN: {**_END, Event.DOUBT: Step(State.DOUBTED, (Action.HOLD, Action.RECOVER))},
-    State.DRAINING: {Event.LET_GO: Step(State.RELEASED)},
-    State.RELEASED: {},
+TABLE: Mapping[ShardState, Mapping[ShardEvent, Step]] = {
+    ShardState.TAKING: {**_END, ShardEvent.LOADED: Step(ShardState.DOUBTED, (Action.HOLD, Action.RECOVER))},
+    ShardState.DOUBTED: {**_END, **_DOUBT, ShardEvent.ASK: Step(ShardState.ASKING)},
+    ShardState.ASKING: {**_END, **_DOUBT, **_LATE, ShardEvent.TOLD: Step(ShardState.CALLING)},
+    ShardState.CALLING: {**_END, **_DOUBT, ShardEvent.CALLED: Step(ShardState.AWAITING)},
+    ShardState.AWAITING: {**_END, **_DOUBT, **_LATE, ShardEvent.COMPLETE: Step(ShardState.OPEN)},
+    ShardState.OPEN: {**_END, ShardEvent.DOUBT: Step(ShardState.DOUBTED, (Action.HOLD, Action.RECOVER))},
+    ShardState.DRAINING: {ShardEvent.LET_GO: Step(ShardState.RELEASED)},
+    ShardState.RELEASED: {},
 }
-"""An event that is not there changes nothing."""
+"""The next step by state and event; an event that a state does not list changes nothing."""
 
-RECOVERING = frozenset({State.DOUBTED, State.ASKING, State.CALLING, State.AWAITING})
-"""Something is missing here, or may be."""
+RECOVERING = frozenset({ShardState.DOUBTED, ShardState.ASKING, ShardState.CALLING, ShardState.AWAITING})
+"""The states in which messages are missing here, or may be."""
 
 
 class ShardLife:
-    """From one claim on; `owned` while its messages may start once nothing is missing."""
+    """The life of a shard from one claim on; `owned` while its messages may start once none is missing."""
 
     __slots__ = ("owned", "state")
 
-    def __init__(self, state: State = State.TAKING) -> None:
+    def __init__(self, state: ShardState = ShardState.TAKING) -> None:
         self.state = state
         self.owned = False
 
     @property
     def recovering(self) -> bool:
-        """Whether the server is asked, until nothing is missing."""
+        """Whether the server has to be asked, until no message is missing."""
         return self.state in RECOVERING
 
-    def happens(self, event: Event) -> tuple[Action, ...]:
-        """Go on in the table, and give what has to be done."""
+    def happens(self, event: ShardEvent) -> tuple[Action, ...]:
+        """Take the step of an event, and return what has to be done."""
         step = TABLE[self.state].get(event)
         if step is None:
             return ()
         self.state = step.state
-        self.owned = self.state in RECOVERING or self.state is State.OPEN
+        self.owned = self.state in RECOVERING or self.state is ShardState.OPEN
         return step.actions

@@ -1,8 +1,8 @@
-r"""Text of others, as it is shown: what a terminal or a reader of a log would take for something else is escaped.
+r"""Foreign text, made safe to show: characters that would act on a terminal, or mislead the reader of a log, are escaped.
 
-Escaped are control characters (C0, DEL and C1, so ESC and with it colours, titles and the clipboard), marks and controls
-that turn the direction of writing, line separators, invisible tags, and surrogates: a byte that was no UTF-8 is shown as
-`\xff`, and so is every other one of up to U+00FF.
+These are control characters (C0, DEL and C1; with ESC also colours, titles and the clipboard), marks and controls that turn
+the direction of writing, line separators, invisible tags, and surrogates. A byte that was no UTF-8 is shown as `\xff`, and so
+is every escaped character up to U+00FF.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def line(text: str) -> str:
-    """Give one line, whatever the text holds."""
+    """Escape a text into one line."""
     return text if text.isprintable() else _IN_LINE.sub(_escaped, text)
 
 
 def block(text: str, indent: str = "") -> str:
-    """Give the text with its line breaks and tabs; each line begins with `indent`."""
+    """Escape a text, but keep its line breaks and tabs; each line begins with `indent`."""
     escaped = text if text.isprintable() else _IN_BLOCK.sub(_escaped, text.replace("\r\n", "\n"))
     return indent + escaped.replace("\n", "\n" + indent) if indent else escaped
 
 
 def raw(value: bytes) -> str:
-    """Give bytes as one line."""
+    """Escape bytes into one line."""
     return line(value.decode("utf-8", "surrogateescape"))
 
 

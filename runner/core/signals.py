@@ -1,4 +1,4 @@
-"""Signals a handler raises to choose its message's fate."""
+"""Signals: the exceptions by which a handler says how its message is settled."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 class Retry(Exception):  # noqa: N818  a wish of the handler's, not an error
     """Run this message again, later.
 
-    `after` is the delay in seconds (0 when negative); without it the policy's own wait applies. It counts as an
-    attempt: past the policy's `attempts` the message is a dead letter. ValueError when `after` is not finite.
+    `after` is the delay in seconds (0 when negative); without it the policy's own wait applies. The failed run counts as an
+    attempt: after the policy's `attempts` the message becomes a dead letter. ValueError when `after` is not finite.
     """
 
     def __init__(self, reason: str = "", *, after: float | None = None) -> None:
@@ -24,7 +24,7 @@ class Retry(Exception):  # noqa: N818  a wish of the handler's, not an error
 
 
 class Reject(Exception):  # noqa: N818  a wish of the handler's, not an error
-    """Give this message up at once: a dead letter, no retry."""
+    """Give this message up at once: it becomes a dead letter, without a retry."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -32,11 +32,11 @@ class Reject(Exception):  # noqa: N818  a wish of the handler's, not an error
 
 
 class PartialFailure(Exception):  # noqa: N818  a wish of the handler's, not an error
-    """Some messages of a batch failed: index in the batch → its exception; the others are acknowledged.
+    """Some messages of a batch failed: `failures` maps the index of each to its exception; the others are acknowledged.
 
-    The call returns nothing then, so `output=` stores nothing of it: what the others are to publish is published by their
-    own contexts, `ctx.messages[index].publish(…)`. ValueError when it names no index, one below 0, or something that is not an
-    exception. With an index that the batch does not have, nothing of the batch is acknowledged: the whole call has failed.
+    The call returns nothing then, so `output=` stores nothing of it. To publish for the other messages, use their own contexts:
+    `ctx.messages[index].publish(…)`. ValueError when there is no index, an index below 0, or a value that is not an exception.
+    With an index that the batch does not have, the whole call has failed, and no message of the batch is acknowledged.
     """
 
     def __init__(self, failures: Mapping[int, BaseException]) -> None:
@@ -54,7 +54,7 @@ class PartialFailure(Exception):  # noqa: N818  a wish of the handler's, not an 
 
 
 def _index(index: Any, error: Any) -> int:
-    """An index as a number; whole numbers of other libraries are taken. Raises ValueError."""
+    """Check an index and give it as an int; whole numbers of other libraries are accepted. Raises ValueError."""
     if not isinstance(error, BaseException):
         raise ValueError(f"PartialFailure maps an index to an exception, not {index!r} to {error!r}")
     try:

@@ -1,10 +1,10 @@
-"""What became of one message in one function, from what the server and the instances say of it.
+"""Stories: what became of one message in one function, by what the server and the instances say about it.
 
-Rule 1: what an instance has in its hands counts first: the server knows no more than that the message is not settled.
-Rule 2: a record of what has happened (a dead letter, a parked message, outputs) counts before the server's figures.
-Rule 3: between a durable's floor and what it has delivered the server does not tell what is settled from what is lost.
-        Then it is said that it is not known.
-Rule 4: a message that its stream has let go of is told as such, unless something else tells what became of it.
+Rule 1: if an instance holds the message, its answer counts first: the server knows only that the message is not settled.
+Rule 2: a record (a dead letter, a parked message, outputs) counts before the server's figures.
+Rule 3: between a durable's floor and its last delivery the server does not say which messages are settled and which are lost.
+        Their state is "unknown".
+Rule 4: the state of a message that its stream has removed is "gone", unless something else shows what became of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from runner.core.quantity import counted, format_duration
-from runner.core.storyfacts import Durable, Facts
+from runner.core.storyfacts import DurableFacts, StoryFacts
 
 State: TypeAlias = Literal[
     "waiting", "queued", "running", "settling", "retrying", "done", "dead", "parked", "returning", "gathering",
@@ -37,48 +37,48 @@ STATES: dict[State, str] = {
     "gone": "its stream has let go of it before it ran, as far as is known",
     "unknown": "nothing tells",
 }
-"""What each means."""
+"""The meaning of each state."""
 
 
-class Told(Struct, frozen=True, omit_defaults=True):
-    """What became of it."""
+class Story(Struct, frozen=True, omit_defaults=True):
+    """What became of the message."""
 
     state: State
     why: str = ""
-    """In words."""
+    """The reason, in words."""
     instance: str = ""
     attempt: int = 0
     since: float = 0.0
     next_attempt: float = 0.0
-    """When it is due, in Unix time."""
+    """When the next attempt is due, in Unix time."""
     ahead: tuple[int, int] | None = None
     """How many messages go before it: at least, and at most."""
 
 
 _NOT_LOOKED_AT = "or sent back and not looked at: there are too many"
 
-Rule: TypeAlias = Callable[[Facts], Told | None]
+Rule: TypeAlias = Callable[[StoryFacts], Story | None]
 
 
-def tell(facts: Facts) -> Told:
-    """What became of it, by the first rule that knows."""
+def tell(facts: StoryFacts) -> Story:
+    """Tell the story of a message, by the first rule that can."""
     for rule in _RULES:
         if (told := rule(facts)) is not None:
             return told
     return _unknown(facts)
 
 
-def ahead(durable: Durable, sequence: int, last: int) -> tuple[int, int]:
-    """How many of a durable's messages go before one that is not delivered: at least, and at most.
+def ahead(durable: DurableFacts, sequence: int, last: int) -> tuple[int, int]:
+    """How many of a durable's messages go before a message that is not delivered: at least, and at most.
 
-    The server counts all that wait, and not where they stand.
+    The server counts all waiting messages, but does not say where they are.
     """
     others = max(0, durable.pending - 1)
     most = min(others, max(0, sequence - durable.delivered - 1))
     return min(most, max(0, others - max(0, last - sequence))), most
 
 
-def _in_hand(facts: Facts) -> Told | None:
+def _in_hand(facts: StoryFacts) -> Story | None:
     if not facts.hands:
         return None
     steps = ("running", "settling", "resting", "behind", "held", "queued")
@@ -95,12 +95,13 @@ def _in_hand(facts: Facts) -> Told | None:
         case "running":
             apart = ", in a process of its own" if held.apart else ""
             late = ", past its timeout" if held.late else ""
-            return Told("running", f"{apart}{late}{back}".removeprefix(", "), where, held.attempt, held.since)
+            why = f"{apart}{late}{back}".removeprefix(", ")
+            return Story("running", why, where, held.attempt, held.since)
         case "settling":
             why = "its handler has ended; its outputs or its settlement are on their way"
-            return Told("settling", why + back, where, held.attempt, held.since)
+            return Story("settling", why + back, where, held.attempt, held.since)
         case "resting":
-            return Told(
+            return Story(
                 "retrying",
                 "it waits there, and its key with it" + back,
                 where,
@@ -110,14 +111,14 @@ def _in_hand(facts: Facts) -> Told | None:
         case "behind":
             head = f", the first of them {held.head}" if held.head else ""
             why = f"behind {counted(held.ahead, 'message')} of its key{head}{back}"
-            return Told("waiting", why, where, held.attempt, ahead=(held.ahead, held.ahead))
+            return Story("waiting", why, where, held.attempt, ahead=(held.ahead, held.ahead))
         case "held":
-            return Told("waiting", "its shard is being taken over" + back, where, held.attempt)
+            return Story("waiting", "its shard is being taken over" + back, where, held.attempt)
         case _:
-            return Told("queued", "it waits for a slot" + back, where, held.attempt)
+            return Story("queued", "it waits for a slot" + back, where, held.attempt)
 
 
-def _given_up(facts: Facts) -> Told | None:
+def _given_up(facts: StoryFacts) -> Story | None:
     if facts.letter is None:
         return None
     letter = facts.letter
@@ -125,73 +126,75 @@ def _given_up(facts: Facts) -> Told | None:
     if facts.parks:
         parks = "; its key comes back" if facts.returning else "; its key waits behind it"
     back = "" if facts.sent_back_whole else f"; {_NOT_LOOKED_AT}"
-    return Told(
+    return Story(
         "dead", f"dead letter {letter.sequence}, {letter.reason}{parks}{back}", attempt=letter.attempts
     )
 
 
-def _parked(facts: Facts) -> Told | None:
+def _parked(facts: StoryFacts) -> Story | None:
     if not facts.parked:
         return None
     if facts.returning:
-        return Told("returning", f"its key comes back; it stands in PARKED at {facts.parked}")
+        return Story("returning", f"its key comes back; it stands in PARKED at {facts.parked}")
     behind = f"behind {facts.behind}" if facts.behind else "with its key"
-    return Told("parked", f"{behind}, in PARKED at {facts.parked}")
+    return Story("parked", f"{behind}, in PARKED at {facts.parked}")
 
 
-def _gathered(facts: Facts) -> Told | None:
+def _gathered(facts: StoryFacts) -> Story | None:
     event = facts.gathering
     if event is None:
         return None
     of = f"{event.present} of {event.count} parts" if event.count >= 0 else counted(event.present, "part")
     if event.done:
-        return Told("done", f"the function was called with {of}")
+        return Story("done", f"the function was called with {of}")
     if event.given_up:
-        return Told("dead", f"the function has failed with {of}: {event.runner} is its dead letter's message")
+        return Story(
+            "dead", f"the function has failed with {of}: {event.runner} is its dead letter's message"
+        )
     if event.runner:
-        return Told("gathering", f"{of} are here; {event.runner} runs the function with them")
+        return Story("gathering", f"{of} are here; {event.runner} runs the function with them")
     if not event.present:
         return None
-    return Told(
+    return Story(
         "gathering", f"{of} are here: the function is called with all of them, or when their time is over"
     )
 
 
-def _settled_by_mark(facts: Facts) -> Told | None:
-    return Told("done", "its key has come back past it") if facts.passed else None
+def _settled_by_mark(facts: StoryFacts) -> Story | None:
+    return Story("done", "its key has come back past it") if facts.passed else None
 
 
-def _failed(facts: Facts) -> Told | None:
-    """One that waits for its next attempt, by what is on record of its last one."""
+def _failed(facts: StoryFacts) -> Story | None:
+    """The story of a message that waits for its next attempt, by the record of its last one."""
     if facts.durable is not None and facts.durable.floor >= facts.sequence:
         return None
     if facts.failed is not None:
         where = f"; {facts.owner}, which owns its shard, does not answer" if facts.silent else ""
         why = f"it waits in the shard of its key{where}"
-        return Told("retrying", why, attempt=facts.failed.count + 1, next_attempt=facts.failed.due)
+        return Story("retrying", why, attempt=facts.failed.count + 1, next_attempt=facts.failed.due)
     kept = facts.kept
     if kept is None or (facts.durable is not None and not facts.durable.unsettled) or facts.ordered:
         return None
     if kept.due > facts.now:
-        return Told("retrying", attempt=kept.attempt + 1, next_attempt=kept.due)
+        return Story("retrying", attempt=kept.attempt + 1, next_attempt=kept.due)
     return None
 
 
-def _never_its_own(facts: Facts) -> Told | None:
+def _never_its_own(facts: StoryFacts) -> Story | None:
     durable = facts.durable
     if durable is None or facts.outputs:
         return None
     if durable.new and facts.stored_ns < durable.created_ns:
-        return Told("skipped", 'it was stored before the function first ran, which has deliver="new"')
+        return Story("skipped", 'it was stored before the function first ran, which has deliver="new"')
     if durable.start > facts.sequence:
-        return Told(
+        return Story(
             "skipped",
             f"the durable begins at {durable.start}: an earlier one has settled it, or it was never to be read",
         )
     return None
 
 
-def _by_floor(facts: Facts) -> Told | None:
+def _by_floor(facts: StoryFacts) -> Story | None:
     durable = facts.durable
     if durable is None:
         if facts.drained:
@@ -204,25 +207,25 @@ def _by_floor(facts: Facts) -> Told | None:
     return None
 
 
-def _settled(facts: Facts, why: str = "") -> Told:
+def _settled(facts: StoryFacts, why: str = "") -> Story:
     if not facts.there and not facts.outputs and facts.keeps and not facts.sent_back:
-        return Told(
+        return Story(
             "gone", "it is settled, or was removed from its stream before it ran: the server does not tell"
         )
     if not facts.letters_whole:
-        return Told("done", "or a dead letter that was not looked at: there are too many")
+        return Story("done", "or a dead letter that was not looked at: there are too many")
     if not facts.sent_back_whole:
-        return Told("done", _NOT_LOOKED_AT)
-    return Told("done", why)
+        return Story("done", _NOT_LOOKED_AT)
+    return Story("done", why)
 
 
-def _waiting(facts: Facts) -> Told | None:
+def _waiting(facts: StoryFacts) -> Story | None:
     durable = facts.durable
     if durable is None:
         if facts.ahead:
-            return Told("waiting", "its shards open once those before are drained")
+            return Story("waiting", "its shards open once those before are drained")
         if not facts.there:
-            return Told(
+            return Story(
                 "gone", "its stream has let go of it, and nothing tells that the function has read it"
             )
         what = (
@@ -230,11 +233,11 @@ def _waiting(facts: Facts) -> Told | None:
             if facts.ordered
             else "the function has no durable yet: no instance has run it"
         )
-        return Told("waiting", what)
+        return Story("waiting", what)
     if facts.sequence <= durable.delivered:
         return None
     if not facts.there:
-        return Told("gone", "its stream has let go of it before it was delivered")
+        return Story("gone", "its stream has let go of it before it was delivered")
     least, most = ahead(durable, facts.sequence, facts.last)
     count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     whose = " of its shard" if facts.ordered else ""
@@ -245,26 +248,26 @@ def _waiting(facts: Facts) -> Told | None:
         why += "; no instance that runs the function has answered"
     if facts.sent_back:
         why += f"; sent back as {facts.sent_back}"
-    return Told("waiting", why, ahead=(least, most))
+    return Story("waiting", why, ahead=(least, most))
 
 
-def _by_outputs(facts: Facts) -> Told | None:
+def _by_outputs(facts: StoryFacts) -> Story | None:
     if not facts.outputs:
         return None
-    return Told(
+    return Story(
         "done", f"{counted(facts.outputs, 'output')} of it {'is' if facts.outputs == 1 else 'are'} stored"
     )
 
 
-def _unknown(facts: Facts) -> Told:
+def _unknown(facts: StoryFacts) -> Story:
     if not facts.there:
-        return Told(
+        return Story(
             "gone",
             "its stream has let go of it; it was delivered, and the server does not tell whether it is settled",
         )
     attempt = facts.kept.attempt + 1 if facts.kept is not None else 0
     if facts.silent:
-        return Told(
+        return Story(
             "unknown",
             f"delivered to {facts.owner}, which owns its shard and does not answer: it runs there, or is settled",
             facts.owner,
@@ -273,13 +276,14 @@ def _unknown(facts: Facts) -> Told:
     if facts.kept is not None and facts.kept.due <= facts.now:
         late = format_duration(max(0.001, round(facts.now - facts.kept.due, 3)))
         why = f"its next attempt was due {late} ago: it is settled, or has not been asked for, or was lost with its process less than 10 s ago"
-        return Told("unknown", why, attempt=attempt)
+        return Story("unknown", why, attempt=attempt)
     if not facts.answered:
-        return Told(
+        return Story(
             "unknown",
             "delivered; no instance that runs the function has answered: one that is frozen, blocked or cut off has it, or it is settled",
         )
-    return Told("unknown", "settled, or lost with its process less than 10 s ago: then it is delivered again")
+    why = "settled, or lost with its process less than 10 s ago: then it is delivered again"
+    return Story("unknown", why)
 
 
 _RULES: tuple[Rule, ...] = (

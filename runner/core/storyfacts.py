@@ -1,43 +1,43 @@
-"""What is known of one message and one function: what the server and the instances say, as the story of the message is told by it."""
+"""Facts about one message in one function, from the server and the instances; `core/story.py` tells the story from them."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from runner.core.failed import Failed
+from runner.core.failurerecord import FailureRecord
 from runner.core.holding import Held
 from runner.core.kepterror import KeptError
 
 
-class Durable(Struct, frozen=True):
-    """What the server says of the durable that the message is delivered with."""
+class DurableFacts(Struct, frozen=True):
+    """What the server says about the durable that delivers the message."""
 
     name: str
     floor: int
-    """Everything up to here is settled."""
+    """All messages up to this sequence are settled."""
     delivered: int
     pending: int
-    """Messages that are not delivered yet."""
+    """How many messages are not delivered yet."""
     unsettled: int
-    """Messages that are delivered and not settled."""
+    """How many messages are delivered and not settled."""
     start: int = 0
-    """It begins with this sequence; 0: with the first."""
+    """The sequence with which the durable begins; 0: the first one."""
     new: bool = False
-    """It takes only what was stored after it was made."""
+    """Whether the durable takes only messages that were stored after it was made."""
     created_ns: int = 0
     paused: str = ""
-    """Until when it is paused."""
+    """Until when the durable is paused."""
 
 
 class Hand(Struct, frozen=True):
-    """What an instance has of the message."""
+    """An instance, and how it holds the message."""
 
     instance: str
     held: Held
 
 
-class Letter(Struct, frozen=True):
-    """Its dead letter."""
+class LetterFacts(Struct, frozen=True):
+    """The dead letter of the message."""
 
     sequence: int
     time: str
@@ -47,19 +47,19 @@ class Letter(Struct, frozen=True):
     attempts: int
 
 
-class Gathering(Struct, frozen=True):
+class GatheringFacts(Struct, frozen=True):
     """The event that the message is a part of."""
 
     present: int
     count: int
-    """Parts in all; -1: no part has told."""
+    """Number of parts; -1: no part has told it."""
     runner: str = ""
     """The message that runs the function."""
     done: bool = False
     given_up: bool = False
 
 
-class Facts(Struct, frozen=True, kw_only=True):
+class StoryFacts(Struct, frozen=True, kw_only=True):
     """What is known of one message and one function."""
 
     sequence: int
@@ -70,40 +70,40 @@ class Facts(Struct, frozen=True, kw_only=True):
     there: bool = True
     """Whether the stream still has the message."""
     keeps: bool = True
-    """Whether the stream keeps what is settled."""
-    durable: Durable | None = None
+    """Whether the stream keeps settled messages."""
+    durable: DurableFacts | None = None
     ordered: bool = False
     drained: bool = False
-    """Whether its generation of shards was worked off, and left."""
+    """Whether its generation of shards was drained, and left."""
     ahead: bool = False
     """Whether its generation of shards is not open yet."""
     hands: tuple[Hand, ...] = ()
     answered: int = 0
-    """Instances that run the function and have answered."""
+    """How many instances that run the function have answered."""
     owner: str = ""
-    """Of an ordered function: the instance that owns its shard."""
+    """For an ordered function: the instance that owns the message's shard."""
     silent: bool = False
-    """Whether that one has not answered."""
-    letter: Letter | None = None
+    """Whether that instance has not answered."""
+    letter: LetterFacts | None = None
     letters_whole: bool = True
-    """Whether all dead letters that could be its own were looked at."""
+    """Whether all dead letters that could be the message's were looked at."""
     parks: bool = False
-    """Whether its key waits behind it."""
+    """Whether the message's key waits behind it."""
     parked: int = 0
-    """Its sequence in `PARKED`."""
+    """The message's sequence in `PARKED`; 0: it is not parked."""
     behind: str = ""
-    """The message that its key waits behind."""
+    """The message that the key waits behind."""
     returning: bool = False
-    """Whether its key comes back."""
+    """Whether the key comes back."""
     passed: bool = False
-    """Whether its key's mark says that it is settled."""
+    """Whether the key's mark says that the message is settled."""
     sent_back: str = ""
-    """The copy that was sent back to the function; then sequence and durable are those of the copy."""
+    """The copy that was sent back to the function; if there is one, `sequence` and `durable` are those of the copy."""
     sent_back_whole: bool = True
     """Whether all messages that were sent back to the function, and could be its copy, were looked at."""
     kept: KeptError | None = None
-    failed: Failed | None = None
-    """Of an ordered function: failures on record."""
+    failed: FailureRecord | None = None
+    """For an ordered function: the failures on record."""
     outputs: int = 0
-    """Outputs of it that were found."""
-    gathering: Gathering | None = None
+    """How many outputs of the message were found."""
+    gathering: GatheringFacts | None = None

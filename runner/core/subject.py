@@ -13,18 +13,18 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 LONGEST = 3_000
-"""Bytes a subject may have: the server refuses a control line over 4,096, and ours also carries a reply subject."""
+"""Most bytes of a subject: the server refuses a control line over 4,096, and ours also holds a reply subject."""
 
 RESERVED = (
     "$JS.", "$SYS.", "$SRV.", "$KV.jetrunner.", "_INBOX.", "_jetrunner.", "jetrunner.",
     "$JETRUNNER.", "deadletters.", "parked.",
 )  # fmt: skip
-"""What subjects begin with that no message of a project is published to."""
+"""The beginnings of subjects to which no message of a project is published."""
 
 _ONE = "*"
 _MANY = ">"
 _UNFILLED = re.compile(r"\{(?:\d?|[^\W\d][\w.\[\]()'\"]*)(?:![rsa])?(?::[^{}.]*)?\}")
-"""What Python's f-strings and `format` replace; a braced UUID is none of it."""
+"""Placeholders of Python's f-strings and `format`; a UUID in braces is none."""
 _UNFIT = re.compile(rb"[\x00-\x20\x7f]")
 
 # Unicode whitespace is legal for the server, but nobody means it; surrogates cannot be sent as UTF-8.
@@ -33,16 +33,16 @@ _VALUE = re.compile(r"(?![*>]\Z)[^\s\x00-\x20\x7f-\x9f\ud800-\udfff.]+")
 
 
 class Template(Struct, frozen=True):
-    """A subject whose tokens may be `{named}`; `Template.parse` is the way to make one."""
+    """A subject whose tokens may be `{named}`; made by `Template.parse`."""
 
     text: str
-    """As written."""
+    """The template as it was written."""
     wildcard: str
-    """With every `{name}` replaced by `*`: what NATS sees."""
+    """The template with every `{name}` replaced by `*`, as NATS sees it."""
     names: tuple[str, ...]
-    """Names in the order of their tokens."""
+    """The names, in the order of their tokens."""
     positions: tuple[int, ...]
-    """Token index of each name, counted from 0."""
+    """The token's index of each name, from 0."""
 
     @classmethod
     def parse(cls, text: str) -> Template:
@@ -71,16 +71,16 @@ class Template(Struct, frozen=True):
 
     @property
     def is_literal(self) -> bool:
-        """True when it stands for exactly one subject."""
+        """True when the template stands for exactly one subject."""
         return not _is_wild(self.wildcard)
 
     @property
     def renderable(self) -> bool:
-        """True when its names are its only wildcards, so that values make it one subject."""
+        """True when the names are the only wildcards, so that values for them give one subject."""
         return not _is_wild(self.text)
 
     def extract(self, subject: str) -> dict[str, str]:
-        """Map name → token of a subject that `wildcard` matches (ValueError when it is too short to)."""
+        """Map each name to its token in a subject that `wildcard` matches; ValueError when the subject is too short."""
         if not self.names:
             return {}
         tokens = subject.split(".")
@@ -90,7 +90,7 @@ class Template(Struct, frozen=True):
             raise ValueError(f"subject {subject!r} does not match {self.text!r}") from None
 
     def render(self, values: Mapping[str, str]) -> str:
-        """Fill every name in; ValueError when a value is missing or is not one legal token."""
+        """Fill in every name; ValueError when a value is missing or is not one legal token."""
         for name in self.names:
             value = values.get(name)
             if value is None:
@@ -101,22 +101,22 @@ class Template(Struct, frozen=True):
                 )
         if not self.renderable:
             raise ValueError(f"subject {self.text!r}: a bare wildcard cannot be filled in")
-        # Braces only ever enclose a whole identifier here, so this is a plain substitution.
+        # Braces enclose nothing but a whole identifier here, so this is a plain substitution.
         return self.text.format_map(values)
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Tell whether a literal subject is one of those the pattern stands for."""
+    """Tell whether a pattern matches a literal subject."""
     return covers(pattern, subject)
 
 
 def is_reserved(subject: str) -> bool:
-    """Whether a subject is the server's own, or one of Jetrunner's: what is published there acts."""
+    """Whether a subject belongs to the server or to Jetrunner, so that a message published there has an effect of its own."""
     return subject.startswith(RESERVED)
 
 
 def covers(outer: str, inner: str) -> bool:
-    """Tell whether every subject that `inner` stands for is also one of `outer`'s."""
+    """Tell whether `outer` matches every subject that `inner` matches."""
     if outer == inner:
         return True
     inners = inner.split(".")
@@ -133,7 +133,7 @@ def covers(outer: str, inner: str) -> bool:
 
 
 def overlaps(a: str, b: str) -> bool:
-    """Tell whether some subject is stood for by both patterns."""
+    """Tell whether some subject matches both patterns."""
     left, right = a.split("."), b.split(".")
     for one, other in zip(left, right, strict=False):
         if _MANY in (one, other):
@@ -154,14 +154,14 @@ def problem(subject: str) -> str | None:
 
 
 def unfilled(subject: str) -> bool:
-    """Whether a name in braces stands in a subject that is published: a handler would get it for a value."""
+    """Whether a subject to publish to still holds a name in braces, which a handler would get as a value."""
     return "{" in subject and _UNFILLED.search(subject) is not None
 
 
 def wire_problem(subject: bytes, reply: bytes, longest: int = LONGEST) -> str | None:
-    """Say why these bytes cannot stand in a control line as a subject and its reply (empty: none); None when they can.
+    """Say why these bytes cannot be a control line's subject and reply (empty: no reply); None when they can.
 
-    `longest` is of the subject; with its reply it may be a quarter longer.
+    `longest` is the most bytes of the subject; subject and reply together may have a quarter more.
     """
     if not subject:
         return "the subject is empty"

@@ -1,16 +1,17 @@
-"""The throttle: an instance whose function fails far more often than elsewhere takes fewer messages. Clock and luck are arguments.
+"""The throttle: an instance whose function fails far more often than elsewhere takes fewer messages. Time and chance are arguments.
 
-A queue gives most to whoever is done first, and to fail is often quick: an instance whose disk is full, or whose route is gone,
-would take most of the messages, and fail them.
+A queue gives most messages to the instance that is done first, and failing is often quick. An instance with a full disk, or without
+a route to a service, would take most of the messages, and fail them.
 
-Rule 1: an instance is throttled where more than three times as many of its attempts fail as of the others', and 5% more, over
-        50 attempts at least of the last minute. Of two others in the middle the one that fails more often counts: where
-        half of the others fail as much, the fault is elsewhere. One that is throttled counts as one that fails.
+Rule 1: an instance is throttled if its share of failed attempts is more than three times that of the others, and more than 5
+        percentage points above it, over at least 50 attempts of the last minute. The others' share is their median, of two in the
+        middle the larger one: if half of the others fail as much, the fault is elsewhere. An instance that is throttled counts as
+        one that fails.
 Rule 2: it takes nothing for 1 s, and for twice as long each time it was throttled before, or its trial failed, up to 60 s; a
         quarter more or less by chance.
-Rule 3: after that it takes ten messages as its trial. Three good trials bring it back, one after the other; a bad one
-        throttles it again. A trial is bad where it failed more often than rule 1 allows, and more than once.
-Rule 4: where no other has made 50 attempts in the last minute, none is throttled: nobody else would do the work.
+Rule 3: after that it takes ten messages as its trial. Three good trials, one after the other, bring it back; a bad one
+        throttles it again. A trial is bad if it failed more often than rule 1 allows, and more than once.
+Rule 4: if no other instance has made 50 attempts in the last minute, none is throttled: nobody else would do the work.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ class Figures(Struct, frozen=True):
 
     @property
     def share(self) -> float:
-        """How much of it has failed."""
+        """The share of attempts that have failed."""
         return self.failed / self.attempts if self.attempts else 0.0
 
 
 def typical(others: Sequence[Figures]) -> float | None:
-    """The share that fails at the others; None where there are none to be compared with."""
+    """The share of attempts that fails at the other instances; None when there are none to compare with."""
     shares = sorted(
         1.0 if each.throttled else each.share
         for each in others
@@ -59,30 +60,30 @@ def typical(others: Sequence[Figures]) -> float | None:
 
 
 def allowed(share: float) -> float:
-    """The share that may fail where so much fails elsewhere."""
+    """The share of attempts that may fail when `share` fails elsewhere."""
     return max(TIMES_MORE * share, share + SHARE_MORE)
 
 
 def is_suspicious(own: Figures) -> bool:
-    """Whether the others are to be asked: as long as so little fails, nothing they say would matter."""
+    """Whether the other instances are to be asked; while little fails here, no answer of theirs would matter."""
     return own.attempts >= LEAST_ATTEMPTS and own.share > allowed(0.0)
 
 
 class Throttle:
-    """Of one function in one instance."""
+    """The throttle of one function in one instance."""
 
     def __init__(self) -> None:
         self.state: State = "full"
         self.until = 0.0
         """When the pause ends."""
         self._times = 0
-        """How often it was throttled; forgotten in time."""
+        """How often it was throttled; one is forgotten for each minute without another."""
         self._since = 0.0
-        """When it came back last."""
+        """When it last came back."""
         self._good = 0
 
     def compare(self, own: Figures, others: Sequence[Figures], now: float, luck: float) -> bool:
-        """Take in what the others have done, while it takes all it can; whether it is throttled now."""
+        """Compare with the other instances while this one is not throttled; returns whether it is throttled now."""
         elsewhere = typical(others)
         if elsewhere is None or own.attempts < LEAST_ATTEMPTS or own.share <= allowed(elsewhere):
             return False
@@ -91,14 +92,14 @@ class Throttle:
         return True
 
     def try_again(self, now: float) -> bool:
-        """Whether its pause is over, so that a trial begins."""
+        """Begin a trial if the pause is over; returns whether one begins."""
         if self.state == "paused" and now >= self.until:
             self.state = "trial"
             return True
         return False
 
     def tried(self, failed: int, others: Sequence[Figures], now: float, luck: float) -> State:
-        """A trial is over, of which so many attempts have failed; what follows."""
+        """Judge a trial in which `failed` attempts have failed; returns the state that follows."""
         elsewhere = typical(others)
         if elsewhere is None:
             self._recover(now)

@@ -11,7 +11,7 @@ from runner.core import header
 
 _ZERO_TRACE = "0" * 32
 _ZERO_SPAN = "0" * 16
-# Version 00 ends after the flags; a later one may go on after a dash, and ff is no version.
+# Version 00 ends after the flags; a later version may go on after a dash, and ff is not a version.
 _SHAPE = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 _EMPTY = blake2b(digest_size=16).copy
@@ -21,7 +21,7 @@ _LINE = re.compile(rb"\r\n[tT]raceparent: (00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 
 
 class TraceParent(Struct, frozen=True, gc=False):
-    """The span a message was sent in."""
+    """The span that a message was sent in."""
 
     trace_id: str
     """32 hex digits, never all zero."""
@@ -45,7 +45,7 @@ def parse(value: bytes | str | None) -> TraceParent | None:
 
 
 def sent_in(block: bytes | None) -> TraceParent | None:
-    """Find the span that a message was sent in, by its headers; None where they tell none."""
+    """Find the span that a message was sent in by its headers; None when they name no span."""
     return parse(header.get(block, b"traceparent")) if block else None
 
 
@@ -55,7 +55,7 @@ def format(parent: TraceParent) -> str:  # noqa: A001  read as traceparent.forma
 
 
 def unsampled_line(block: bytes) -> bytes | None:
-    """Make the line of a header block that says the same parent, not sampled; None where it is not written as usual."""
+    """Make the line of a header block with the same parent, not sampled; None when the block's own line has an unusual form."""
     found = _LINE.search(block)
     return b"traceparent: %b00\r\n" % found[1] if found is not None else None
 
@@ -66,14 +66,14 @@ def derived_trace_id(stream: str, sequence: int, timestamp_ns: int) -> str:
 
 
 def derived(place: bytes) -> bytes:
-    """Make the same of `<stream>:<sequence>.<time>`, as bytes."""
-    digest = _EMPTY()  # a copy costs less than one that is made
+    """Make that trace id as bytes, from `<stream>:<sequence>.<time>`."""
+    digest = _EMPTY()  # copying an empty digest costs less than making one
     digest.update(place)
     found = digest.digest()
     return found if found != _NO_TRACE else _ONE
 
 
 def derived_line(place: bytes) -> bytes:
-    """Make the line of a header block that says the same trace, not sampled."""
+    """Make the line of a header block with that trace id, not sampled."""
     trace_id = derived(place).hex()
     return f"traceparent: 00-{trace_id}-{trace_id[16:]}-00\r\n".encode()

@@ -1,1 +1,1 @@
-"""The HTTP edge: connections, requests on their way to functions and streams, responses."""
+"""The HTTP edge: it takes connections, passes requests to functions and streams, and sends responses."""

@@ -10,18 +10,18 @@ import msgspec
 from msgspec import Struct
 
 MOST_LINES = 10_000
-"""More are not kept for the next writing."""
+"""Most lines kept until they are written; any more are dropped, and counted."""
 LONGEST = 1_024
-"""Characters of a path and of a host; what is longer is cut."""
+"""Longest path or host, in characters; the rest is cut off."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Line(Struct, gc=False, omit_defaults=True, kw_only=True):
-    """One request that has been answered."""
+class AccessLine(Struct, gc=False, omit_defaults=True, kw_only=True):
+    """The line of one request that has been answered."""
 
     time: str = ""
-    """Set by the log."""
+    """The log sets it."""
     method: str
     host: str
     path: str
@@ -38,10 +38,10 @@ class Line(Struct, gc=False, omit_defaults=True, kw_only=True):
 
 
 class AccessLog:
-    """Of one process; a query is not told, nor any header but the request's id: they may hold what is secret."""
+    """The access log of one process. It shows no query, and of the headers only the request's id: others may hold secrets."""
 
     def __init__(self, write: Callable[[bytes], None] | None) -> None:
-        """`write` is given whole lines; without it nothing is told."""
+        """`write` gets whole lines; without it no line is written."""
         self.enabled = write is not None
         self._write = write
         self._lines: list[bytes] = []
@@ -49,8 +49,8 @@ class AccessLog:
         self._second = 0
         self._stamp = ""
 
-    def note(self, line: Line) -> None:
-        """One request that has been answered."""
+    def note(self, line: AccessLine) -> None:
+        """Note the line of an answered request."""
         if len(self._lines) >= MOST_LINES:
             self._dropped += 1
             return
@@ -63,7 +63,7 @@ class AccessLog:
         self._lines.append(_encode(line))
 
     def flush(self) -> None:
-        """Write what was noted; called a few times a second, and at the end."""
+        """Write the noted lines; called a few times a second, and at the end."""
         if not self._lines or self._write is None:
             return
         lines, self._lines = self._lines, []

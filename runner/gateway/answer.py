@@ -16,12 +16,12 @@ from runner.core.http.problem import MEDIA_TYPE, problem
 from runner.core.http.routetable import Unmatched
 from runner.core.redaction import MSGPACK
 from runner.gateway.events import Events
-from runner.gateway.httprequest import Stored
+from runner.gateway.httprequest import StoredOutput
 from runner.host import Reply
 from runner.responses import BYTES, EVENTS, JSON, TEXT, Rendered
 
 LEAST_COMPRESSED, MOST_COMPRESSED = 1_024, 256 * 1_024
-"""Bytes of a body: a smaller one gains nothing, and a larger one would hold up the loop for more than 2 ms."""
+"""Only bodies with so many bytes are compressed: a smaller one gains nothing, a larger one would hold up the loop for over 2 ms."""
 LEVEL = 1
 _COMPRESSIBLE = (b"application/json", b"text/plain", b"text/html", b"text/csv", b"application/problem+json")
 LONGEST_LOOKED_AT = 4_096
@@ -31,7 +31,7 @@ _is_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Answer(Struct):
-    """What a client is answered."""
+    """One answer to a client."""
 
     status: int
     body: bytes = b""
@@ -39,19 +39,19 @@ class Answer(Struct):
     """The content type; empty without a body."""
     headers: list[tuple[bytes, bytes]] = []
     events: Events | None = None
-    """Those that follow, in the place of a body."""
+    """The events that are sent in place of a body."""
     why: str = ""
-    """For the log and the trace: what went wrong here."""
+    """What went wrong here, for the log and the trace."""
 
 
 def told_once(answer: Answer, more: Pairs) -> None:
-    """Let these headers take the place of those of their names; `vary` is added to what there is."""
+    """Replace headers by those of the same names in `more`, and add the others; a `vary` is always added."""
     names = {name for name, _ in more} - {b"vary"}
     answer.headers = [*(pair for pair in answer.headers if pair[0] not in names), *more]
 
 
 def filtered(answer: Answer, identity: bytes, filters: Iterable[Filter]) -> None:
-    """Let filters change all headers, those of the content type and of the request's id among them."""
+    """Let filters change all headers, including the content type and the request's id."""
     own = [(b"x-request-id", identity), *([(b"content-type", answer.kind)] if answer.kind else [])]
     told_once(answer, own)
     found = rewriting.changed(answer.headers, filters, "response")
@@ -62,7 +62,7 @@ def filtered(answer: Answer, identity: bytes, filters: Iterable[Filter]) -> None
 def trouble(
     status: int, detail: str, *, after: float = 0.0, headers: list[tuple[bytes, bytes]] | None = None
 ) -> Answer:
-    """An answer that tells what is wrong; `after` are the seconds after which the client may ask again."""
+    """An error answer; the client may ask again after `after` seconds."""
     found = list(headers or ())
     if after > 0:
         found.append((b"retry-after", b"%d" % max(1, round(after))))
@@ -70,28 +70,28 @@ def trouble(
 
 
 def unmatched(found: Unmatched, method: str) -> Answer:
-    """No route takes a request."""
+    """The answer to a request that no route takes."""
     allow = [(b"allow", ", ".join((*found.allow, "OPTIONS")).encode())] if found.allow else []
     if found.status == 405 and method == "OPTIONS":
         return Answer(204, headers=allow)
     return trouble(found.status, found.detail, headers=allow)
 
 
-def of_function(outcome: Rendered | Stored | Events | Answered) -> Answer:
-    """What a function in this process has given."""
+def of_function(outcome: Rendered | StoredOutput | Events | Answered) -> Answer:
+    """The answer from the outcome of a function in this process."""
     if type(outcome) is Rendered:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in outcome.headers]
         return Answer(outcome.status, outcome.body, outcome.kind.encode("latin-1"), headers)
     if isinstance(outcome, Events):
         return Answer(OK, b"", EVENTS.encode(), [(b"cache-control", b"no-store")], events=outcome)
-    if isinstance(outcome, Stored):
+    if isinstance(outcome, StoredOutput):
         return stored(outcome.stream, outcome.sequence, duplicate=outcome.duplicate)
     assert isinstance(outcome, Answered)
     return trouble(outcome.code, outcome.text, after=outcome.after)
 
 
 def stored(stream: str, sequence: int, *, duplicate: bool) -> Answer:
-    """A stream has the message."""
+    """The answer once a stream has stored the message."""
     told: dict[str, object] = {"stream": stream}
     if sequence:
         told |= {"sequence": sequence, "message_id": f"{stream}:{sequence}"}
@@ -101,7 +101,7 @@ def stored(stream: str, sequence: int, *, duplicate: bool) -> Answer:
 
 
 def of_reply(reply: Reply, kind: bytes | None) -> Answer:
-    """What a function has answered over NATS; `kind` is the content type that it has told."""
+    """The answer from a function's reply over NATS; `kind` is its content type, if it named one."""
     if not reply.body:
         return Answer(NO_CONTENT)
     if kind is None:
@@ -110,7 +110,7 @@ def of_reply(reply: Reply, kind: bytes | None) -> Answer:
 
 
 def _guessed(body: bytes) -> str:
-    """The kind of a body that does not say: functions answer JSON, but for `str` and `bytes`."""
+    """The content type of a body without one: functions answer JSON, except for `str` and `bytes`."""
     if body[0] in b'{["':
         return JSON
     if len(body) <= LONGEST_LOOKED_AT:
@@ -128,7 +128,7 @@ def _guessed(body: bytes) -> str:
 
 
 def compress(answer: Answer, accepted: bytes | None) -> None:
-    """Compress the body where the client takes that, and it is of a kind and a size that gains by it."""
+    """Compress the body if the client accepts that, and its type and size gain by it."""
     if not LEAST_COMPRESSED <= len(answer.body) <= MOST_COMPRESSED:
         return
     if not answer.kind.startswith(_COMPRESSIBLE) or any(

@@ -1,4 +1,4 @@
-"""The application that uvicorn asks: a request's route, who asks, its backend, its answer. What each is, is decided elsewhere."""
+"""The application that uvicorn calls: it finds each request's route, caller, backend and answer, with a module for each."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from random import getrandbits
 from typing import Any
 
 from runner.core.http import cors, idempotency, rewriting
-from runner.core.http.backend import Call, Fixed, Publish, Redirect, Static
-from runner.core.http.backend import Request as Over
+from runner.core.http.backend import Fixed, FunctionBackend, Publish, Redirect, Static
+from runner.core.http.backend import RequestBackend as Over
 from runner.core.http.requestid import request_id
 from runner.core.http.routetable import Matched, RouteTable, Unmatched
-from runner.gateway.access import AccessLog, Line
+from runner.gateway.access import AccessLine, AccessLog
 from runner.gateway.answer import Answer, filtered, of_function, told_once, trouble, unmatched
 from runner.gateway.callers import Callers
-from runner.gateway.counts import NO_ROUTE, Counts
 from runner.gateway.events import Events
 from runner.gateway.exchange import Exchange, Gone, NoRoom, Receive, Room, Send, TooLong
 from runner.gateway.forward import Forward
-from runner.gateway.functions import GONE, HttpResponder
+from runner.gateway.httpchannel import GONE, HttpChannel
+from runner.gateway.httpcounts import NO_ROUTE, HttpCounts
 from runner.gateway.httprequest import Http
 from runner.gateway.sending import Sending
 from runner.gateway.streams import Streams
 from runner.telemetry.httpspans import HttpSpans
 
 MOST_IN_FLIGHT = 4_096
-"""Requests on their way to NATS, of this process; functions in it have limits of their own."""
+"""Most requests of this process that are passed on to NATS at once; functions in this process have limits of their own."""
 MOST_BODY_BYTES = 256 * 1024 * 1024
-"""Of all bodies that are read and not answered, of this process."""
+"""Most bytes of all bodies in this process that are read and not answered."""
 TIMEOUT_SECONDS = 30.0
 _MANY = "too many requests are on their way; try again later"
 _OTHER = "the body is application/json or application/msgpack, as its Content-Type says"
@@ -40,21 +40,21 @@ log = logging.getLogger("jetrunner.gateway")
 clock = time.monotonic
 
 
-class App:
-    """Of one process."""
+class GatewayApp:
+    """The application of one process."""
 
     def __init__(
         self,
-        functions: Mapping[str, HttpResponder],
+        functions: Mapping[str, HttpChannel],
         backends: tuple[Forward, Streams],
         callers: Callers,
         spans: HttpSpans,
         access: AccessLog,
-        counts: Counts,
+        counts: HttpCounts,
     ) -> None:
-        """`functions` by name; `backends` are those over NATS."""
+        """`functions` are those of this process, by name; `backends` reach functions and streams over NATS."""
         self.table = RouteTable((), luck=lambda: 0.0)
-        """May be another from one request to the next."""
+        """The routes; another table may take its place between two requests."""
         self._functions = functions
         self._forward, self._streams = backends
         self._callers = callers
@@ -66,7 +66,7 @@ class App:
         self._sending = Sending()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer one request, as ASGI has it."""
+        """Answer one request; called as ASGI defines it."""
         began, exchange = clock(), Exchange(scope, receive, self._room)
         self._callers.trace_back(exchange)
         found = self._matched(exchange)
@@ -101,7 +101,7 @@ class App:
                 span.end(status, why)
         if self._access.enabled:
             self._access.note(
-                Line(
+                AccessLine(
                     method=exchange.method, host=exchange.host.decode("latin-1"),
                     path=exchange.path.decode("ascii", "replace"), route=route, status=status, bytes=size,
                     seconds=round(seconds, 6), client=exchange.client, request_id=identity,
@@ -111,7 +111,7 @@ class App:
             )  # fmt: skip
 
     def stop_events(self) -> None:
-        """End the answers that would go on."""
+        """End the answers whose events would go on."""
         self._sending.stop_events()
 
     # -- the route --------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class App:
         return answer
 
     async def _allowed(self, found: Matched, exchange: Exchange) -> Answer:
-        """The answer of the backend, to who may ask it."""
+        """Check the caller, then give the backend's answer."""
         options = found.route.options
         try:
             denied = await self._callers.refused(options, exchange) if options.auth else None
@@ -164,7 +164,7 @@ class App:
             return trouble(400, "This path needs an Idempotency-Key.")
         http = exchange.http(path, headers, key).known_by(exchange.caller)
         match found.backend:
-            case Call(function):
+            case FunctionBackend(function):
                 answer = await self._called(self._functions.get(function), http, found, exchange)
             case Over() | Publish():
                 answer = await self._passed_on(http, found, exchange)
@@ -191,7 +191,7 @@ class App:
         return answer
 
     def _key(self, found: Matched, exchange: Exchange) -> bytes:
-        """What names a request that is sent again. Raises ValueError where its `Idempotency-Key` is none."""
+        """The message id from the `Idempotency-Key`, the same for a repeated request. Raises ValueError if the key is not valid."""
         caller = exchange.caller
         target = f"{found.route.name} {exchange.method} {exchange.path.decode('ascii', 'replace')}"
         who = f"{caller.auth} {caller.name}" if caller is not None else ""
@@ -201,7 +201,7 @@ class App:
     # -- backends ---------------------------------------------------------------------------------------
 
     async def _called(
-        self, function: HttpResponder | None, http: Http, found: Matched, exchange: Exchange
+        self, function: HttpChannel | None, http: Http, found: Matched, exchange: Exchange
     ) -> Answer:
         if function is None:
             return trouble(503, "the function behind this path does not run here", after=1.0)

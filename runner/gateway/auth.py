@@ -1,4 +1,4 @@
-"""Who may ask: the authentications of a project with their secrets, read from where the settings say they are."""
+"""The authentications of a project, which say who may ask. Their secrets are read from where the settings say."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Authentication: TypeAlias = ApiKeys | Tokens | Webhook
 
 
 class Authentications:
-    """All of a project, by name. Nothing of them shows: neither in a log, nor in an error, nor in a repr."""
+    """All authentications of a project, by name. Their secrets appear in no log, error or repr."""
 
     def __init__(
         self, settings: Mapping[str, AuthSettings], environ: Mapping[str, str] | None = None
     ) -> None:
-        """Raises SettingsError where a secret is missing, or is none."""
+        """Raises SettingsError if a secret is missing or not valid."""
         self._settings = settings
         self._environ = os.environ if environ is None else environ
         self._files = tuple(Path(file) for each in settings.values() if (file := _file(each)))
-        self._watched = Watched(lambda: self._files)  # from before the first reading: no change is lost
+        self._watched = Watched(lambda: self._files)  # before the first reading: no change is missed
         self._known = {name: self._made(name, each) for name, each in settings.items()}
 
     def __repr__(self) -> str:
@@ -41,10 +41,10 @@ class Authentications:
     def check(
         self, names: Sequence[str], headers: Sequence[tuple[bytes, bytes]], body: bytes | None, now: float
     ) -> Caller | Denied | None:
-        """Find who asks, by the first of several authentications that holds; `now` is in seconds since 1970.
+        """Find the caller, by the first of these authentications that holds; `now` is in seconds since 1970.
 
-        Asked without a body first, so that nobody sends a large one who may not: None says that the body decides. Asked
-        again with it, the answer is never None.
+        It is first called without a body, so that the body of a client that may not ask is not read. None means that the body
+        decides; then it is called again with the body, and does not give None.
         """
         denied: list[Denied] = []
         waits = False
@@ -57,9 +57,9 @@ class Authentications:
         return None if waits else _together(denied)
 
     def spent(self, names: Sequence[str], held: str) -> frozenset[bytes]:
-        """The headers that go no further, in lower case: those that may hold a secret of any of these, whichever of them let the request in.
+        """The headers that are not passed on, in lower case: all that may hold a secret of one of these authentications.
 
-        `held` did, and keeps its own header where it says `forward`.
+        The authentication `held` has let the request in; it keeps its own header if it has `forward`.
         """
         own = self._settings[held]
         kept = _secret_header(own) if _forwards(own) else b""
@@ -67,7 +67,7 @@ class Authentications:
         return frozenset(found) - {kept, b""}
 
     async def follow(self, every: float = EVERY_SECONDS) -> None:
-        """Read the files again when they change, for ever; where one is wrong that is told, and what was known stays."""
+        """Read the files again whenever they change, for ever. If one is wrong, the log says so, and the known secrets stay."""
         if not self._files:
             return
         async for _ in self._watched.changes(every):
@@ -81,9 +81,11 @@ class Authentications:
             try:
                 self._known[name] = self._made(name, settings)
             except JetrunnerError as error:
-                log.error("who may ask stays as it was: %s", error)
+                log.error("the callers and their rights stay as they were: %s", error)
             except Exception as error:  # noqa: BLE001  # a file that changes ends nothing; its text may be secret
-                log.error("who may ask stays as it was: auth.%s: %s", name, type(error).__name__)
+                log.error(
+                    "the callers and their rights stay as they were: auth.%s: %s", name, type(error).__name__
+                )
 
     def _checked(
         self, known: Authentication, headers: Sequence[tuple[bytes, bytes]], body: bytes | None, now: float
@@ -149,7 +151,7 @@ def _secret_header(settings: AuthSettings) -> bytes:
             return settings.header.lower().encode()
         case JwtSettings():
             return b"authorization"
-        case WebhookSettings():  # a signature is no secret
+        case WebhookSettings():  # a signature is not a secret
             return b""
 
 
@@ -172,7 +174,7 @@ def _text(file: str) -> str:
 
 
 def _together(denied: Sequence[Denied]) -> Denied:
-    """One answer for several: who has shown something that was wrong is told so, else all that might be shown."""
+    """One refusal for several: if something wrong was shown, it says so; else it lists all that may be shown."""
     for each in denied:
         if each.status == 403:
             return each

@@ -1,4 +1,4 @@
-"""Who asks: from which address, and as whom; who guesses keys has to wait."""
+"""The caller of a request: its address and its name. A client that guesses keys has to wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ clock = time.monotonic
 
 
 class Callers:
-    """Of one process."""
+    """Finds the callers of one process's requests, and counts wrong keys."""
 
     def __init__(self, auth: Authentications, proxies: Proxies, guesses: Guesses) -> None:
         self._auth = auth
@@ -24,12 +24,12 @@ class Callers:
         self._guesses = guesses
 
     def trace_back(self, exchange: Exchange) -> None:
-        """Find the client's address and scheme, where a proxy that is trusted tells them."""
+        """Find the client's address and scheme, if a trusted proxy tells them."""
         if self._proxies:
             exchange.client, exchange.scheme = self._proxies.seen(exchange.client, exchange.headers)
 
     async def refused(self, options: Options, exchange: Exchange) -> Answer | None:
-        """Find who asks, of a route that wants to know; the answer to who may not. Raises what reading a body does."""
+        """Find the caller on a route with authentication; gives the refusal if it may not ask. Raises what reading a body raises."""
         if wait := self._guesses.wait(exchange.client, clock()):
             return trouble(429, "too many keys or tokens were wrong; try again later", after=max(1.0, wait))
         caller = self._check(options, exchange, None)
@@ -40,7 +40,7 @@ class Callers:
                 self._guesses.failed(exchange.client, clock())
             shown = [(b"www-authenticate", caller.challenge.encode())] if caller.challenge else []
             return trouble(caller.status, caller.detail, headers=shown)
-        assert caller is not None  # with the body it is never
+        assert caller is not None  # with a body it is never None
         exchange.caller = caller
         if spent := self._auth.spent(options.auth, caller.auth):
             exchange.headers = [each for each in exchange.headers if each[0] not in spent]

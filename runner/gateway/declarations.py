@@ -1,4 +1,4 @@
-"""Routes that are declared beside functions with `@route`: those of the settings, and those of files, which may change."""
+"""Routes declared besides functions with `@route`: those of the settings, and those of files, which may change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec import structs
 from runner import codec
 from runner.bindings import Binding
 from runner.config import Settings, require_served
-from runner.core.http.backend import Request
+from runner.core.http.backend import RequestBackend
 from runner.core.http.precedence import shadowed
 from runner.core.http.route import Route
 from runner.core.subject import covers
@@ -24,31 +24,31 @@ log = logging.getLogger("jetrunner.gateway")
 
 
 class Declarations:
-    """Of one process."""
+    """The declared routes of one process."""
 
     def __init__(
         self, settings: Settings, functions: Sequence[Binding], *, every: float = EVERY_SECONDS
     ) -> None:
-        """`every` so many seconds the files are looked at."""
+        """The files are checked every `every` seconds."""
         self._settings = settings
         self._services = routefile.services(functions)
         self._answering = [each for each in functions if each.answers is not None]
         self._paths = tuple(map(Path, settings.route_files))
         self._every = every
-        self._watched = Watched(lambda: self._paths)  # from before the first reading: no change is lost
+        self._watched = Watched(lambda: self._paths)  # before the first reading: no change is missed
         self._said: set[str] = set()
 
     def routes(self) -> Sequence[Route]:
-        """Read all of them. Raises RouteFileError and SettingsError; what cannot be honoured is told once."""
+        """Read all declared routes. Raises RouteFileError and SettingsError; each part that cannot be honoured is logged once."""
         return self._took(self._read())
 
     def remarks(self) -> Sequence[str]:
-        """What of the files cannot be honoured. Raises RouteFileError."""
+        """A remark on each part of the files that cannot be honoured. Raises RouteFileError."""
         found = self._read()
         return (*found.remarks, *shadowed((*self._settings.routes, *found.routes)))
 
     async def changes(self) -> AsyncIterator[Sequence[Route]]:
-        """All of them, each time a file has changed. Where one is wrong that is told, and nothing comes."""
+        """Give all declared routes each time a file has changed. If a file is wrong, an error is logged instead."""
         if not self._paths:
             return
         async for _ in self._watched.changes(self._every):
@@ -59,13 +59,13 @@ class Declarations:
                 continue
             yield self._took(found)
 
-    def _read(self) -> routefile.Declared:
+    def _read(self) -> routefile.DeclaredRoutes:
         found = routefile.read(self._paths, self._services)
         for route in found.routes:
             require_served(self._settings, route.name, route.options)
         return found
 
-    def _took(self, found: routefile.Declared) -> Sequence[Route]:
+    def _took(self, found: routefile.DeclaredRoutes) -> Sequence[Route]:
         routes = tuple(self._typed(route) for route in (*self._settings.routes, *found.routes))
         remarks = (*found.remarks, *shadowed(routes))
         for remark in remarks:
@@ -75,16 +75,16 @@ class Declarations:
         return routes
 
     def _typed(self, route: Route) -> Route:
-        """The route, with what is known of the functions of this project that it leads to."""
+        """The route; a backend whose functions in this project read JSON bodies is marked as typed."""
         backends = tuple(
             structs.replace(each, backend=structs.replace(each.backend, typed=True))
-            if isinstance(each.backend, Request) and self._reads_json(each.backend)
+            if isinstance(each.backend, RequestBackend) and self._reads_json(each.backend)
             else each
             for each in route.backends
         )
         return structs.replace(route, backends=backends)
 
-    def _reads_json(self, backend: Request) -> bool:
+    def _reads_json(self, backend: RequestBackend) -> bool:
         subject = backend.subject.wildcard
         reading = [each for each in self._answering if covers(each.subject.wildcard, subject)]
         bodies = [each.signature.body for each in reading]

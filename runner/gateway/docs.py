@@ -1,4 +1,4 @@
-"""The documents of an edge as routes of its own: a page to read and try it, and OpenAPI."""
+"""Documents of an edge, as routes of their own: a page to read and try the routes, and OpenAPI."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _JSON = ((b"content-type", b"application/json"), (b"x-content-type-options", b"n
 
 
 def with_docs(project: Project, routes: Sequence[Route], settings: Settings) -> Sequence[Route]:
-    """The routes that are declared, with those of their documents where the settings want them; a route of a project's own precedes."""
+    """The declared routes, and those of the documents if the settings want them; the project's own routes have precedence."""
     if not settings.http_docs:
         return routes
     document = openapi.document(project, routes, settings.auth)

@@ -1,4 +1,4 @@
-"""Server-sent events: what a generator yields reaches the client as it is made, and no faster than the client reads."""
+"""Server-sent events: each item of a generator is sent to the client at once, but no faster than the client reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.responses import event
 from runner.signature import Kind
 
 WAITING = 16
-"""Events that wait for the client to read; then the generator waits."""
+"""Most events that wait for the client to read; then the generator waits."""
 
 
 class ClientGone(Exception):  # noqa: N818  named by what happened
@@ -22,12 +22,12 @@ class ClientGone(Exception):  # noqa: N818  named by what happened
 
 
 class Events:
-    """Of one request: made by a generator, read by the connection."""
+    """The events of one request: a generator puts them in, the connection takes them out."""
 
     def __init__(
         self, begun: Callable[[Events], None], extend: Callable[[], None], cut: Callable[[], None]
     ) -> None:
-        """`begun` is called before the first event, `extend` after each, `cut` when the client has gone."""
+        """`begun` is called before the first event, `extend` after each, `cut` when the generator has to end early."""
         self.gone = self.stopped = False
         self._begun: Callable[[Events], None] | None = begun
         self._extend, self._cut = extend, cut
@@ -38,7 +38,7 @@ class Events:
 
     @property
     def has_begun(self) -> bool:
-        """Whether the client has been answered."""
+        """Whether the answer to the client has begun."""
         return self._begun is None
 
     async def put(self, data: bytes) -> None:
@@ -56,14 +56,14 @@ class Events:
         self._extend()
 
     def end(self, data: bytes = b"") -> None:
-        """No more events follow than these, and `data`."""
+        """End the events, after `data` if it is given."""
         if data:
             self._waiting.append(data)
         self._ended = True
         self._changed.set()
 
     async def get(self) -> bytes:
-        """What the client has not got; empty at the end."""
+        """The events that were not sent yet, joined; empty at the end."""
         while not self._waiting and not self._ended:
             self._changed.clear()
             await self._changed.wait()
@@ -73,12 +73,12 @@ class Events:
         return found
 
     def leave(self) -> None:
-        """The client has gone: the generator is ended."""
+        """End the generator, because the client has gone."""
         self.gone = True
         self.stop()
 
     def stop(self) -> None:
-        """The client gets what is made, and no more; the generator is ended."""
+        """End the generator; the client still gets the events that were made."""
         self.stopped = self._ended = True
         self._changed.set()
         self._cut()
@@ -88,7 +88,7 @@ sending: ContextVar[Events] = ContextVar("sending")
 
 
 class Streaming(Calling):
-    """How a generator is called whose items are sent at once; it gives an empty list."""
+    """Calls a generator whose items are sent at once; the result is an empty list."""
 
     async def _called(self, kind: Kind, handler: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         events = sending.get()

@@ -1,4 +1,4 @@
-"""One request of a client while it is answered: what came, and its body once it is read."""
+"""One request of a client while it is answered: its head, and its body once that is read."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ class Gone(Exception):  # noqa: N818  named by what happened
 
 
 class TooLong(Exception):  # noqa: N818  the same
-    """The body is longer than the route allows; it was read to its end, and dropped."""
+    """The body is longer than the route allows; it was read to its end and dropped."""
 
 
 class NoRoom(Exception):  # noqa: N818  the same
-    """The bodies of all requests together are as long as they may be."""
+    """All bodies in this process together have reached their limit."""
 
 
 class Room:
-    """For the bodies of all requests of this process."""
+    """Limits the bytes that the bodies of all requests of this process have together."""
 
     __slots__ = ("left",)
 
     def __init__(self, size: int) -> None:
         self.left = size
-        """Bytes."""
+        """The bytes that are still free."""
 
 
 class Exchange:
-    """Made for each request."""
+    """One request, and the body once it is read; made for each request."""
 
     __slots__ = (
         "_body", "_held", "_room", "caller", "client", "given", "headers", "host", "identity", "method", "path", "query", "receive", "scheme", "span", "traces",
@@ -51,25 +51,25 @@ class Exchange:
         self.query: bytes = scope["query_string"]
         self.headers: Pairs = scope["headers"]
         self.given = dict(self.headers)
-        """The last value of each."""
+        """The last value of each header, by name."""
         self.host = self.given.get(b"host", b"")
         self.scheme: str = scope["scheme"]
         peer = scope["client"]
         self.client: str = peer[0] if peer else ""
-        """Its address: that of the connection, unless a proxy that is trusted tells another."""
+        """The client's address: that of the connection, unless a trusted proxy tells another."""
         self.receive = receive
         self.identity = b""
-        """Its id: the client's own, or a new one."""
+        """The request's id: the client's own, or a new one."""
         self.span: HttpSpan | None = None
         self.traces = b""
-        """The lines that carry its trace on."""
+        """The header lines that carry the trace on."""
         self.caller: Caller | None = None
         self._body: bytes | None = None
         self._room, self._held = room, 0
 
     @property
     def block(self) -> bytes | None:
-        """What its headers say of traces, as a NATS header block; None where they say nothing."""
+        """The trace headers as a NATS header block; None if there are none."""
         if b"traceparent" not in self.given:
             return None
         lines = [
@@ -81,17 +81,17 @@ class Exchange:
 
     @property
     def kind(self) -> Kind:
-        """What its body is, as its headers say."""
+        """The kind of the body, by its `Content-Type`."""
         return _kind(self.given.get(b"content-type", b""))
 
     @property
     def has_body(self) -> bool:
-        """Whether one follows the headers."""
+        """Whether a body follows the headers."""
         given = self.given
         return given.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in given
 
     async def body(self, limit: int | None) -> bytes:
-        """The whole body. Raises TooLong where it has more than `limit` bytes, NoRoom, and Gone."""
+        """The whole body. Raises TooLong if it has more than `limit` bytes, NoRoom, and Gone."""
         if self._body is None:
             self._body = await self._read(limit) if self.has_body else b""
         return self._body
@@ -114,7 +114,7 @@ class Exchange:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def named(self, identity: bytes) -> None:
-        """Its id, which goes on to whoever answers."""
+        """Set the request's id, also in the headers that are passed on."""
         self.identity = identity
         given = self.given.get(b"x-request-id")
         if given is None:
@@ -130,12 +130,12 @@ class Exchange:
         self._held += size
 
     def end(self) -> None:
-        """It is answered: its body is not held any more."""
+        """Release the bytes of the body, because the request is answered."""
         self._room.left += self._held
         self._held = 0
 
     def http(self, path: bytes, headers: Pairs, key: bytes = b"") -> Http:
-        """The request for whoever answers it."""
+        """The request as its backend gets it."""
         caller = self.caller.name if self.caller is not None else ""
         return Http(self.method, self.host, path, self.query, headers, key, caller)
 

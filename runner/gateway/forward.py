@@ -1,7 +1,7 @@
-"""Requests that a function answers over NATS: one of its instances is asked, and another where that fails.
+"""Requests that a function answers over NATS: one of its instances is asked, and another one if that fails.
 
-Rule 1: a request that may have begun is sent again only where the function says that it is idempotent, whatever its method:
-        a GET may do what its author did not mean to do twice. One that has not begun goes to another instance always.
+Rule 1: a request that has not begun always goes to another instance. A request that may have begun is sent again only if the
+        function says that it is idempotent. The HTTP method does not count: even a GET may do something that must not happen twice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from runner.requests.requester import Requester
 
 
 class Forward:
-    """Asks functions."""
+    """Asks functions over NATS."""
 
     def __init__(self, requester: Requester) -> None:
         self._requester = requester
@@ -23,7 +23,7 @@ class Forward:
     async def answer(
         self, http: Http, subject: str, body: bytes, timeout: float, *, traced: bool, traces: bytes
     ) -> Answer:
-        """The answer of a function; `traced`: within the current span."""
+        """Ask a function. With `traced` the request belongs to the current span; else `traces` are the trace headers to carry on."""
         lines = http.request_lines()
         sent_in = None if traced or not traces else b"NATS/1.0\r\n" + traces + b"\r\n"
         try:

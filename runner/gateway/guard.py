@@ -1,12 +1,13 @@
-"""The guard: uvicorn's protocol with the checks and limits that it lacks. What breaks a rule is answered once, and the connection closed.
+"""The guard: uvicorn's protocol, with checks and limits that it lacks. A client that breaks a rule gets an answer and is cut off.
 
-Rule 1: what two parsers could read in two ways is refused (400): a missing or second Host, a Host that differs from the target's,
-        a Transfer-Encoding besides a Content-Length, in HTTP/1.0, or other than `chunked`; httptools refuses the rest.
-Rule 2: a head has 32 KiB and 100 headers at most (431), and is whole within 10 s (408); a body has its limit (413) and a rate (408).
+Rule 1: a request that two parsers could read in two ways is refused (400): a missing or second Host, a Host that differs from the
+        target's, a Transfer-Encoding besides a Content-Length, in HTTP/1.0, or other than `chunked`; httptools refuses the rest.
+Rule 2: a head has 32 KiB and 100 headers at most (431), and is whole within 10 s (408); a body has its limit (413) and a rate
+        (408).
         Trailers count with the head (431), and are dropped.
         A client that reads nothing of its answer for 30 s is cut off, and sooner while the process ends.
-Rule 3: a refusal waits for the answers to the requests before it: no client takes it for the answer to another request.
-Rule 4: after a refusal the connection is read for a moment: a client that still sends would get a reset in place of the answer.
+Rule 3: a refusal waits until earlier requests are answered, so that no client takes it for the answer to another request.
+Rule 4: after a refusal the connection is still read for 2 s, so that a client that is still sending gets the answer, not a reset.
 """
 
 from __future__ import annotations
@@ -28,32 +29,32 @@ clock = time.monotonic
 
 
 class Guard(HttpToolsProtocol):
-    """One connection. `limits`, `draining` and `refused` are set by the listener, in a class of its own."""
+    """The protocol of one connection. The listener sets `limits`, `draining` and `refused` in a class of its own."""
 
     limits = Limits()
     draining: Callable[[], bool] = staticmethod(lambda: False)
     refused: Callable[[Guard, Refused], None] = staticmethod(lambda _, __: None)
-    """Is told of refusals."""
+    """Called with each refusal."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.url = b""
         self.due = 0.0
-        """When the client has to have sent what it sends; 0.0 where nothing is awaited."""
+        """When the client must have sent the rest of its head or body; 0.0 if nothing is awaited."""
         self._in_head = True
         self._head_bytes = 0
         self._body_began = 0.0
         self._body_bytes = 0
         self._bodiless_bytes = 0
-        """What has come since the last byte of the body: the parser keeps a trailer until it is whole."""
+        """Bytes that have come since the last byte of the body: the parser holds a trailer until it is whole."""
         self._head = Head(self.limits)
         self._answer = b""
-        """A refusal that waits for the answers before it."""
+        """A refusal that waits until earlier requests are answered."""
         self._deaf = False
-        """Whether what comes is dropped."""
+        """Whether incoming data is dropped."""
         self._count = 0
         self._unread, self._unread_since = 0, 0.0
-        """Bytes that wait for the client to read, at the last look, and since when they have not become fewer."""
+        """Bytes that wait for the client to read, at the last check; and since when they have not become fewer."""
 
     # -- the connection ---------------------------------------------------------------------------------
 
@@ -96,17 +97,17 @@ class Guard(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # what follows is not HTTP any more
+        except httptools.HttpParserUpgrade:  # the rest of the data is not HTTP any more
             self._deaf = True
             self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
-            why = error.__context__  # what a callback has raised
+            why = error.__context__  # the exception that a callback has raised
             if not isinstance(why, Refused):
                 why = Refused(400, "the request is not well-formed HTTP/1.1")
             self._refuse(why)
 
     def sweep(self, now: float) -> None:
-        """Called twice a second: refuse a client that is late, and cut one off that does not read."""
+        """Refuse a client that is late, and cut off one that does not read; called twice a second."""
         if self._reads_nothing(now):
             self.transport.abort()
             return
@@ -115,9 +116,9 @@ class Guard(HttpToolsProtocol):
         if self._deaf:
             self.transport.close()
         elif not self._in_head and self.flow.read_paused:
-            self.due = now + self.limits.body_seconds  # it waits for us
+            self.due = now + self.limits.body_seconds  # the client waits for us
         elif self._in_head and self._head_bytes == 0:
-            self.transport.close()  # it has asked nothing
+            self.transport.close()  # the client has sent nothing
         elif self._in_head:
             self._refuse(
                 Refused(408, f"the head of a request has to be here in {self.limits.head_seconds:g} s")
@@ -139,7 +140,7 @@ class Guard(HttpToolsProtocol):
         super().on_message_begin()
         self._head = Head(self.limits)
         self._in_head = True
-        if self._head_bytes == 0:  # it came with the end of the one before
+        if self._head_bytes == 0:  # the first bytes came with the end of the previous request
             self._head_bytes, self.due = 1, clock() + self.limits.head_seconds
         if len(self.pipeline) >= self.limits.pipelined:
             raise Refused(429, "too many requests are on their way on one connection")
@@ -152,7 +153,7 @@ class Guard(HttpToolsProtocol):
         lower = name.lower()
         self._head.count(len(name) + len(value) + 4)
         if not self._in_head:
-            return  # a trailer, after a body in chunks: what comes so late rules nothing, and is dropped
+            return  # a trailer after a chunked body comes too late to matter: it is dropped
         if len(self.headers) >= self.limits.headers:
             raise Refused(431, f"a request has at most {self.limits.headers} headers")
         self.headers.append((lower, value))
@@ -197,7 +198,7 @@ class Guard(HttpToolsProtocol):
     # -- refusals ---------------------------------------------------------------------------------------
 
     def _refuse(self, why: Refused) -> None:
-        """Answer for the message that is being read, once those before it are answered; nothing after it is read."""
+        """Refuse the message that is being read, once earlier requests are answered; nothing after it is read."""
         self._deaf = True
         self.refused(self, why)
         answer = refusal(why.status, why.detail)
@@ -208,7 +209,7 @@ class Guard(HttpToolsProtocol):
             self.pipeline.clear()
             self.pipeline.extend(waiting)
             if not queued and own.response_started:
-                self.transport.close()  # half of an answer is no answer
+                self.transport.close()  # an answer that has begun cannot be replaced
                 return
             own.disconnected = True
             own.message_event.set()
@@ -234,7 +235,7 @@ class Guard(HttpToolsProtocol):
 
     @property
     def asked(self) -> tuple[str, str, str]:
-        """Method, host and path of the message that is being read, as far as they are known: none of it was checked."""
+        """Method, host and path of the message that is being read, as far as they are known; none of them was checked."""
         if self._in_head and self._head_bytes == 0:
             return "", "", ""
         method = self.parser.get_method().decode("latin-1") if self.url else ""
@@ -245,7 +246,7 @@ class Guard(HttpToolsProtocol):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is asked, nor half asked."""
+        """Whether the connection has no request, not even a partial one."""
         return self._in_head and self._head_bytes == 0 and self._answered()
 
     def _answered(self) -> bool:
@@ -254,12 +255,12 @@ class Guard(HttpToolsProtocol):
         return cycle is None or cycle.response_complete
 
     def end_soon(self) -> None:
-        """The process ends: the answer that is being made is the last of this connection."""
+        """Make the answer in progress the last of this connection, because the process ends."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_started:
             cycle.keep_alive = False
 
     def close_idle(self) -> None:
-        """Close the connection where nothing is asked on it."""
+        """Close the connection if it is idle."""
         if self.idle:
             self.transport.close()

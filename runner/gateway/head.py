@@ -1,4 +1,4 @@
-"""The head of a request: what two programs could read in two ways is refused, and so is what costs too much."""
+"""The head of a request: it is refused if two programs could read it in two ways, or if it costs too much."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from runner.gateway.limits import Limits
 
 RULED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
-"""Headers that `Head.take` looks at."""
+"""The headers that `Head.take` checks."""
 
 _AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
@@ -25,7 +25,7 @@ class Refused(Exception):  # noqa: N818  named by what happened
 
 
 class Head:
-    """Of one request, while it is read."""
+    """The head of one request, while it is read."""
 
     __slots__ = ("encodings", "expects", "hosts", "lengths", "limits", "size")
 
@@ -38,20 +38,20 @@ class Head:
         self.expects = False
 
     def count(self, size: int) -> None:
-        """So many bytes more. Raises Refused."""
+        """Count `size` more bytes. Raises Refused."""
         self.size += size
         if self.size > self.limits.head_bytes:
             raise Refused(431, f"the head of a request has at most {self.limits.head_bytes:,} bytes")
 
     def take(self, name: bytes, value: bytes) -> None:
-        """One of the headers that are ruled; its name is in lower case. Raises Refused."""
+        """Check one of the headers in RULED; its name is in lower case. Raises Refused."""
         match name:
             case b"host":
                 self.hosts.append(value)
             case b"content-length":
                 self.lengths += 1
                 if _DIGITS.fullmatch(value) is None:
-                    raise Refused(400, "the Content-Length is no number")
+                    raise Refused(400, "the Content-Length is not a number")
                 if int(value) > self.limits.body_bytes:
                     raise Refused(413, f"a body has at most {self.limits.body_bytes:,} bytes")
             case b"transfer-encoding":
@@ -62,7 +62,7 @@ class Head:
                 self.expects = True
 
     def check(self, version: str, method: bytes, url: bytes) -> bytes:
-        """The target as a path, once all headers are here. Raises Refused."""
+        """Check the head once all headers are here; gives the target as a path. Raises Refused."""
         if version not in ("1.0", "1.1"):
             raise Refused(505, "HTTP/1.1 is spoken here")
         self._check_framing(version)
@@ -70,7 +70,7 @@ class Head:
             raise Refused(400, "a request has one Host")
         host = self.hosts[0] if self.hosts else b""
         if self.hosts and _AUTHORITY.fullmatch(host) is None:
-            raise Refused(400, "the Host is no host")
+            raise Refused(400, "the Host is not a host")
         if _UNFIT.search(url):
             raise Refused(400, "the target of the request has a character that it cannot have")
         if method == b"CONNECT":

@@ -18,21 +18,21 @@ from runner.services.request import Request
 from runner.targets import Target
 
 
-class Stored(Struct, frozen=True):
-    """What the handler returned is in a stream."""
+class StoredOutput(Struct, frozen=True):
+    """The place in a stream where the handler's result was stored."""
 
     stream: str
     sequence: int
-    """Of the last one, where it was several; 0 where the stream has not told."""
+    """The sequence of the last message, if there were several; 0 if the stream has not told it."""
     duplicate: bool
 
 
-Outcome: TypeAlias = Rendered | Stored | Events | Answered
-"""A result, what is stored, events that come one by one, or an error."""
+HttpOutcome: TypeAlias = Rendered | StoredOutput | Events | Answered
+"""A result, a stored message, events that are sent one by one, or an error."""
 
 
 class Http(Struct, frozen=True):
-    """A request as it came."""
+    """An HTTP request as it came."""
 
     method: str
     host: bytes
@@ -40,18 +40,18 @@ class Http(Struct, frozen=True):
     query: bytes
     headers: Pairs
     key: bytes = b""
-    """What names a request that is sent again, as its `Idempotency-Key` says; empty without one."""
+    """The message id from the `Idempotency-Key`, the same for a repeated request; empty without one."""
     caller: str = ""
-    """Who asks, where the route asks that."""
+    """The caller's name, if the route has authentication."""
     auth: str = ""
     """The name of the authentication that held."""
 
     def known_by(self, caller: Caller | None) -> Http:
-        """The same, with the authentication that has found who asks."""
+        """The same request, with the authentication that has found the caller."""
         return self if caller is None else replace(self, auth=caller.auth)
 
     def lines(self) -> bytes:
-        """Its headers, and what was asked, as lines of a NATS header block."""
+        """The headers, and the method, path, query and host, as lines of a NATS header block."""
         more = carried.asked(self.method, self.path, self.query, self.host)
         if self.caller:
             more.append((carried.CALLER.encode(), self.caller.encode()))
@@ -60,32 +60,32 @@ class Http(Struct, frozen=True):
         return carried.lines(self.headers, more)
 
     def request_lines(self) -> bytes:
-        """The same for a function, which knows the `Idempotency-Key` as `ctx.message_id`."""
+        """The same lines for a function, with the `Idempotency-Key` as its `ctx.message_id`."""
         return self.lines() + (b"Nats-Msg-Id: %b\r\n" % self.key if self.key else b"")
 
 
 class HttpRequest(Request):
-    """One that a function with `@route` answers."""
+    """A request that a function with `@route` answers."""
 
     http: Http | None = None
     target: Target = Target({}, b"")
     traces: bytes = b""
-    """The lines that carry its trace on."""
+    """The header lines that carry the trace on."""
     takes_msgpack: bool = False
-    future: asyncio.Future[Outcome] | None = None
+    future: asyncio.Future[HttpOutcome] | None = None
     events: Any = None
     """The `Events` of a generator."""
     output: str = ""
-    """The subject of what the handler returns, where that is published."""
+    """The subject of the handler's result, if that is published."""
     storing: bool = False
 
-    def settle(self, outcome: Outcome) -> None:
-        """Give the answer to the client, unless it has gone or has one."""
+    def settle(self, outcome: HttpOutcome) -> None:
+        """Give the outcome to the gateway, unless the client has gone or has an answer."""
         assert self.future is not None
         if not self.future.done():
             self.future.set_result(outcome)
 
     def whole(self) -> bytes:
-        """All headers: made when somebody asks."""
+        """All headers as a block; made when needed."""
         assert self.http is not None
         return b"NATS/1.0\r\n" + self.traces + self.http.request_lines() + b"\r\n"

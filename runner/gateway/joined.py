@@ -1,4 +1,7 @@
-"""Head and body of an answer in one write: each write is a call of the system, which costs more than all that this process does for an answer."""
+"""Head and body of an answer in one write.
+
+Each write is a system call, which costs more than all else that this process does for an answer.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ _HEAD, _LENGTH = b"HTTP/1.", b"\r\ncontent-length: "
 class Joined:
     """The transport of one connection, as uvicorn writes answers to it.
 
-    A head that tells the length of its body is kept until that comes, which is at once. One of an answer whose parts come one by one tells none.
+    A head with the length of its body is held back until the body comes, which is at once. The head of an answer that is sent in
+    parts has no length, and is not held back.
     """
 
     __slots__ = ("_head", "_transport")
@@ -20,7 +24,7 @@ class Joined:
         self._head = b""
 
     def write(self, data: bytes) -> None:
-        """Write it, or keep it for what follows."""
+        """Write the data, or hold it back until the rest comes."""
         if self._head:
             data, self._head = self._head + data, b""
         elif data.startswith(_HEAD) and _LENGTH in data:
@@ -29,16 +33,16 @@ class Joined:
         self._transport.write(data)
 
     def flush(self) -> None:
-        """The answer is whole: write a head that no body follows, as to a HEAD request."""
+        """End an answer: write a head that no body follows, as for a HEAD request."""
         if self._head:
             head, self._head = self._head, b""
             self._transport.write(head)
 
     def is_closing(self) -> bool:
-        """Whether the connection ends."""
+        """Whether the connection is closing."""
         return self._transport.is_closing()
 
     def close(self) -> None:
-        """Write what is kept, and end the connection."""
+        """Write the held data, and close the connection."""
         self.flush()
         self._transport.close()

@@ -1,4 +1,4 @@
-"""The listener: uvicorn's server without its own process, signals and end. Who calls it binds the socket, and says when it ends."""
+"""The listener: uvicorn's server without its own process, signals and shutdown. The caller binds the socket and ends the listener."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
 from uvicorn.config import Config
 
+from runner.gateway.acceptor import Acceptor
 from runner.gateway.guard import Guard
 from runner.gateway.head import Refused
 from runner.gateway.limits import Limits
-from runner.gateway.sockets import BACKLOG
 
 TICK_SECONDS = 0.5
 QUIET_SECONDS = 1.0
-"""Connections on which nothing is asked are kept so long at the end: a client may have just sent its next request."""
+"""At the end, idle connections are kept for so long: a client may have just sent its next request."""
 LOOK_SECONDS = 0.02
 
 clock = time.monotonic
 
 
 class Listener:
-    """Of one process."""
+    """The listener of one process."""
 
     def __init__(
         self, app: Callable[..., Any], limits: Limits, refused: Callable[[Guard, Refused], None]
     ) -> None:
-        """`app` is asked for each request, as ASGI has it; `refused` is told what the guard refuses, and why."""
+        """`app` is called for each request, as ASGI defines it; `refused` is called when the guard refuses a client."""
         self._draining = False
         protocol = type(
             "Guarded",
@@ -52,25 +53,28 @@ class Listener:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            backlog=BACKLOG,
             timeout_keep_alive=int(limits.idle_seconds),
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self._server = uvicorn.Server(config)
+        self._protocol = partial(
+            protocol, config=config, server_state=self._server.server_state, app_state={}
+        )
+        self._acceptor: Acceptor | None = None
         self._ticking: asyncio.Task[None] | None = None
 
     @property
     def connections(self) -> list[Guard]:
-        """Those that are open."""
+        """The open connections."""
         return list(self._server.server_state.connections)  # type: ignore[arg-type]  # it makes no others
 
     async def open(self, listening: socket.socket) -> None:
         """Take connections from now on."""
         server = self._server
         server.config.load()
-        server.lifespan = server.config.lifespan_class(server.config)
         await server.on_tick(0)
-        await server.startup(sockets=[listening])
+        self._acceptor = Acceptor(listening, self._protocol)
+        self._acceptor.open()
         self._ticking = asyncio.create_task(self._tick())
 
     async def _tick(self) -> None:
@@ -82,10 +86,11 @@ class Listener:
                 each.sweep(now)
 
     async def leave(self) -> None:
-        """Take no more connections, and return once all requests are answered; clients are told to close what they keep open."""
+        """Take no more connections; returns once all requests are answered. Clients are told to close connections that they keep open."""
         self._draining = True
-        for server in self._server.servers:
-            server.close()
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is not None:
+            await acceptor.close()
         quiet = clock() + QUIET_SECONDS
         for each in self.connections:
             each.end_soon()
@@ -97,7 +102,7 @@ class Listener:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def close(self) -> None:
-        """Nothing is answered any more."""
+        """Cut off the connections that are left."""
         for each in self.connections:
             each.transport.abort()
         if self._ticking is not None:

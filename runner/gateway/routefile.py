@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from runner.bindings import Binding
 from runner.core.http import httproute, ingress
-from runner.core.http.backend import Backend, Call, Request
-from runner.core.http.manifest import Fault, Read, Services, written
+from runner.core.http.backend import FunctionBackend, RequestBackend, RouteBackend
+from runner.core.http.manifest import Fault, ReadManifest, ServiceBackends, written
 from runner.core.http.route import Route
 from runner.core.quantity import counted
 from runner.errors import JetrunnerError, RouteFileError, several
@@ -22,18 +22,18 @@ SUFFIXES = (".yaml", ".yml", ".json")
 LISTS = ("List", "IngressList", "HTTPRouteList")
 
 
-class Declared(Struct, frozen=True):
-    """What all files come to."""
+class DeclaredRoutes(Struct, frozen=True):
+    """The routes of all files."""
 
     routes: tuple[Route, ...]
     remarks: tuple[str, ...]
-    """What of them cannot be honoured: a sentence each, with file, line and name."""
+    """One sentence for each part that cannot be honoured, with file, line and name."""
     files: tuple[Path, ...]
-    """Those that were read."""
+    """The files that were read."""
 
 
-def read(paths: Sequence[Path], services: Services) -> Declared:
-    """Read files and folders; RouteFileError tells all that is wrong, with file and line."""
+def read(paths: Sequence[Path], services: ServiceBackends) -> DeclaredRoutes:
+    """Read files and folders. RouteFileError tells all errors, with file and line."""
     routes: list[Route] = []
     remarks: list[str] = []
     wrong: list[JetrunnerError] = []
@@ -54,22 +54,22 @@ def read(paths: Sequence[Path], services: Services) -> Declared:
         remarks.extend(found.remarks)
     if wrong:
         raise several(wrong)
-    return Declared(tuple(routes), tuple(remarks), files)
+    return DeclaredRoutes(tuple(routes), tuple(remarks), files)
 
 
-def services(functions: Iterable[Binding]) -> Services:
-    """What each function of a project is for a manifest, by its name."""
+def services(functions: Iterable[Binding]) -> ServiceBackends:
+    """The backend of each function of a project by its name, for manifests that name it as a service; or why it cannot be one."""
     return {binding.label: _service(binding) for binding in functions}
 
 
-def _service(binding: Binding) -> Backend | str:
+def _service(binding: Binding) -> RouteBackend | str:
     if binding.route is not None:
         if binding.route.names:
             return (
                 f"its path {binding.route.path} has tokens, which no path of a manifest fills in: "
                 "its own route leads to it"
             )
-        return Call(binding.function, binding.route.method, binding.route.auth)
+        return FunctionBackend(binding.function, binding.route.method, binding.route.auth)
     if binding.answers is None:
         return "the function of that name answers no requests, as one with @reply or @route does"
     if binding.subject.wildcard != binding.subject.text or not binding.subject.is_literal:
@@ -77,7 +77,7 @@ def _service(binding: Binding) -> Backend | str:
             f"its subject {binding.subject.text} has tokens, which no path of a manifest fills in: "
             "declare a route under [[tool.jetrunner.routes]]"
         )
-    return Request(binding.subject)
+    return RequestBackend(binding.subject)
 
 
 def _kind(value: Any) -> str:
@@ -97,13 +97,13 @@ def _files(path: Path) -> list[Path]:
 
 
 class _File:
-    """One file on its way."""
+    """One file while it is read."""
 
-    def __init__(self, path: Path, services: Services, seen: dict[str, str]) -> None:
+    def __init__(self, path: Path, services: ServiceBackends, seen: dict[str, str]) -> None:
         self.path = path
         self.services = services
         self.seen = seen
-        """Where each manifest stands, by kind and name."""
+        """File and line of each manifest, by kind and name."""
         self.routes: list[Route] = []
         self.remarks: list[str] = []
         self.wrong: list[RouteFileError] = []
@@ -151,8 +151,8 @@ class _File:
         self.routes.extend(found.routes)
         self.remarks.extend(f"{self.path}:{line}: {name}: {remark}" for remark in found.remarks)
 
-    def _manifest(self, value: dict[str, Any]) -> Read | None:
-        """The routes of a manifest; None of a kind that has none."""
+    def _manifest(self, value: dict[str, Any]) -> ReadManifest | None:
+        """The routes of a manifest; None if its kind has no routes."""
         kind, version = value["kind"], value.get("apiVersion")
         if kind == ingress.KIND and str(version).partition("/")[0] in ("networking.k8s.io", "extensions"):
             if version != ingress.API:

@@ -1,4 +1,4 @@
-"""Answers on their way out: whole ones, and those whose events come one by one until they end, or the process does."""
+"""Answers on their way out: whole answers, and answers whose events are sent until they end or the process does."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from runner.gateway.exchange import Exchange, Receive, Send
 
 
 class Sending:
-    """Of one process."""
+    """Sends the answers of one process to its clients."""
 
     def __init__(self) -> None:
         self._open: set[Events] = set()
-        """Answers whose events go on."""
+        """The events of answers that go on."""
         self.leaving = False
         """Whether the process ends: no more events begin."""
 
     def stop_events(self) -> None:
-        """End the answers that would go on: their clients come again, to another process."""
+        """End the answers whose events would go on: their clients connect again, to another process."""
         self.leaving = True
         for events in self._open:
             events.stop()
 
     async def send(self, answer: Answer, exchange: Exchange, send: Send) -> int:
-        """Send it; how many bytes the body had."""
+        """Send an answer; gives the number of bytes of its body."""
         compress(answer, exchange.given.get(b"accept-encoding"))
         headers = list(answer.headers)
         if b"x-request-id" not in dict(headers):

@@ -1,4 +1,4 @@
-"""Sockets that listen: made by the process that lives longest, so that those that come and go lose no connection."""
+"""Listening sockets: the process that lives longest makes them, so that no connection is lost when other processes come and go."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bound(address: str) -> socket.socket:
 
 
 def handed(descriptor: int) -> socket.socket:
-    """The socket that another process has handed to this one."""
+    """The socket that another process has handed over to this one."""
     listening = socket.socket(fileno=descriptor)
     listening.setblocking(False)
     return listening

@@ -1,7 +1,7 @@
 """Requests that become messages of a stream: the answer is 202 once the stream has it.
 
-Each has a `Nats-Msg-Id`, so that it is safe to repeat here what may or may not have been stored; that of a client's `Idempotency-Key`
-is the same for the same key and target, so that the client may repeat it, too.
+Each message has a `Nats-Msg-Id`, so that the gateway may safely publish it again if no answer came. With an `Idempotency-Key` the
+id derives from key and target, so that the client may repeat its request, too.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from runner.jetstream.publisher import PubAck, Publisher, unanswered
 from runner.telemetry.httpspans import HttpSpan
 
 PATIENCE_SECONDS = 3.0
-"""So long it is repeated what was not answered."""
+"""How long a message is published again while no answer comes."""
 TRY_SECONDS = 1.0
 FULL_SECONDS, AGAIN_SECONDS = 5.0, 1.0
 NO_WORD = "the stream has not answered: it may have the message; ask again with the same Idempotency-Key"
 
 
 class Streams:
-    """Publishes."""
+    """Publishes requests into streams, and answers with their place there."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -37,7 +37,7 @@ class Streams:
         span: HttpSpan | None,
         traces: bytes,
     ) -> Answer:
-        """What became of the message; `timeout` is that of the route, where it has one."""
+        """Publish a message, and answer with its place in the stream; `timeout` is that of the route, if it has one."""
         message_id = http.key or os.urandom(16).hex().encode()
         sent = span.output(subject) if span is not None else None
         if sent is not None:

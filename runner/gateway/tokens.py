@@ -1,8 +1,9 @@
-"""Bearer tokens (JWT): signed by one of the issuer's keys, in time, and for us.
+"""Bearer tokens (JWT): each must be signed by one of the issuer's keys, be valid now, and be meant for us.
 
-Rule 1: the algorithm is one of those allowed, and fits the key: a key is known for the algorithms of its own kind alone.
-Rule 2: with a `kid` that key is taken; without one the only key of the algorithm, and none where there are several.
-Rule 3: `exp` has to be there; `nbf`, `iat`, `iss` and `aud` have to hold; what a token calls critical is not known here.
+Rule 1: the algorithm must be allowed and fit the key: each key is used only with algorithms of its own kind.
+Rule 2: a `kid` names the key. Without a `kid`, the only key of the algorithm is taken; if it has several, the token is refused.
+Rule 3: `exp` must be there; `nbf`, `iat`, `iss` and `aud` must hold. A token with critical extensions (`crit`) is refused, because
+        none is known here.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from runner.core.http.caller import Caller, Denied, bearer, single
 from runner.errors import SettingsError, UsageError
 
 LONGEST = 16_384
-"""Bytes of a token."""
+"""Longest token, in bytes."""
 LEAST_BITS = 2_048
-"""Of an RSA key."""
+"""Least bits of an RSA key."""
 TYPES = ("jwt", "at+jwt", "application/at+jwt")
 
 _FITS: dict[str, tuple[str, str | None]] = {
@@ -28,14 +29,14 @@ _FITS: dict[str, tuple[str, str | None]] = {
     "ES256": ("EC", "P-256"), "ES384": ("EC", "P-384"), "ES512": ("EC", "P-521"),
     "EdDSA": ("OKP", "Ed25519"),
 }  # fmt: skip
-"""Kind and curve of the key for each algorithm."""
+"""Kind and curve of the key that fits each algorithm."""
 
 
 class Tokens:
-    """Tokens of one issuer; `keys` is the text of its JWKS."""
+    """Checks tokens of one issuer; `keys` is the text of its JWKS."""
 
     def __init__(self, auth: str, settings: JwtSettings, keys: str) -> None:
-        """SettingsError says what is wrong with the keys, and shows none."""
+        """Raises SettingsError if a key is wrong; its text shows no key."""
         self.auth = auth
         self._settings = settings
         self._jwt = _jwt()
@@ -48,7 +49,7 @@ class Tokens:
         return f"Tokens({self.auth!r}, {self._settings.issuer!r})"
 
     def check(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller | Denied:
-        """Whose token it is."""
+        """The caller that a token names, or the refusal."""
         given = bearer(single(headers, b"authorization"))
         if given is None or len(given) > LONGEST:
             return Denied(401, "A bearer token is needed.", "Bearer")
@@ -131,7 +132,7 @@ def _invalid(detail: str) -> Denied:
 
 @cache
 def _jwt() -> Any:
-    """PyJWT, with the package that does its arithmetic: imported by who reads tokens."""
+    """PyJWT, with the cryptography package that it needs; imported only when tokens are checked."""
     try:
         import cryptography  # noqa: F401, PLC0415  # both come with an extra
         import jwt  # noqa: PLC0415

@@ -1,4 +1,7 @@
-"""Files that are read again when they change. They are looked at each second: not every system tells when a mounted ConfigMap or Secret changes."""
+"""Files that are read again when they change.
+
+They are checked each second, since not every system reports changes of a mounted ConfigMap or Secret.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ EVERY_SECONDS = 1.0
 
 
 class Watched:
-    """Files and folders; a folder has changed when its files have."""
+    """Watched files and folders; a folder has changed when a file in it has."""
 
     def __init__(self, paths: Callable[[], Iterable[Path]]) -> None:
         self._paths = paths
@@ -22,7 +25,7 @@ class Watched:
         self._last = self._known
 
     def changed(self) -> bool:
-        """Whether they are others than at the last change, and as they were at the last look: nobody is writing them."""
+        """Whether the files have changed, and were the same at the last two checks, so that nobody is still writing them."""
         now = self._look()
         settled = now == self._last
         self._last = now
@@ -32,7 +35,7 @@ class Watched:
         return True
 
     async def changes(self, every: float = EVERY_SECONDS) -> AsyncIterator[None]:
-        """Come each time they have changed."""
+        """Yield each time the files have changed."""
         while True:
             await asyncio.sleep(every)
             if self.changed():
@@ -54,7 +57,7 @@ def _inside(path: Path) -> list[Path]:
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file does, or when another takes its place; None where there is none."""
+    """Values that change when a file is written or replaced; None if there is no file."""
     try:
         found = os.stat(path)  # noqa: PTH116  # symbolic links are followed by both; this one says so
     except OSError:

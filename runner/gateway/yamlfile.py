@@ -1,8 +1,8 @@
-"""YAML as values and lines: a narrow reading, for files that decide who may ask whom.
+"""YAML as values and lines: a strict subset, for files that decide who may ask whom.
 
-Rule 1: values are texts, numbers, booleans (`true` and `false` alone), null, lists and tables with texts as keys. Other
-        tags are errors, and so are a key that stands twice, and merge keys.
-Rule 2: a file is at most 1 MiB, 40 levels deep, and 50,000 values, what aliases repeat included.
+Rule 1: values are texts, numbers, booleans (only `true` and `false`), null, lists and tables with texts as keys. Other tags,
+        duplicate keys and merge keys are errors.
+Rule 2: a file has at most 1 MiB, 40 levels and 50,000 values, including repetitions by aliases.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RESOLVED = (
     ("float", re.compile(r"[-+]?(?:[0-9]{1,18}\.[0-9]{0,18}|\.[0-9]{1,18})(?:[eE][-+]?[0-9]{1,3})?\Z"), "-+.0123456789"),
     ("null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]),
 )  # fmt: skip
-"""What a text without quotes is, as YAML's core schema has it: `no` and `12:30` are texts."""
+"""The type of a text without quotes, as in YAML's core schema: `no` and `12:30` are texts."""
 
 
 class Document(Struct, frozen=True):
@@ -36,7 +36,7 @@ class Document(Struct, frozen=True):
     node: Any
 
     def line(self, place: tuple[str | int, ...]) -> int:
-        """The line of a place in it, counted from 1; of what stands around it where there is no such place."""
+        """The line of a place in the document, counted from 1; if there is no such place, the line of what encloses it."""
         node = self.node
         line = node.start_mark.line
         for step in place:
@@ -48,7 +48,7 @@ class Document(Struct, frozen=True):
 
 
 def documents(text: str, file: str) -> list[Document]:
-    """Read the documents of a file, empty ones left away; RouteFileError names file and line."""
+    """Read the documents of a file without the empty ones. RouteFileError names file and line."""
     if len(text.encode()) > BYTES:
         raise RouteFileError(f"{file}: it is larger than 1 MiB")
     yaml, loader = _yaml()
@@ -67,7 +67,7 @@ def documents(text: str, file: str) -> list[Document]:
 
 
 class _Reading:
-    """Nodes to values, counted."""
+    """Turns nodes into values, and counts them."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -125,7 +125,7 @@ class _Reading:
 
 
 def _below(node: Any, step: str | int) -> tuple[Any, int] | None:
-    """The node of a key or an index, and the line where that begins."""
+    """The node at a key or an index, and the line where it begins."""
     if isinstance(step, int):
         if node.id != "sequence" or step >= len(node.value):
             return None
@@ -137,7 +137,7 @@ def _below(node: Any, step: str | int) -> tuple[Any, int] | None:
 
 @cache
 def _yaml() -> tuple[Any, Any]:
-    """PyYAML, and a loader of it that knows the tags of rule 1 alone; it is imported by who reads such files."""
+    """PyYAML, and a loader that knows only the tags of rule 1; imported only when such files are read."""
     try:
         import yaml  # noqa: PLC0415  # the package comes with an extra
     except ImportError:

@@ -1,8 +1,8 @@
-"""What waits in the shards of an ordered function, those included whose durables nobody has made yet.
+"""The messages that wait in the shards of an ordered function, also in shards without a durable.
 
-Rule 1: a shard's durable tells for itself; where there is none, all that is stored in the shard for the function waits.
-Rule 2: counting is dear to the server. What an older generation holds is counted anew only when its last message is
-        another one: nothing comes into it any more.
+Rule 1: the durable of a shard tells how many wait. Without a durable, all messages stored in the shard for the function wait.
+Rule 2: counting is expensive for the server. An older generation is counted again only if its last message has changed, because no
+        messages are added to it any more.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from runner.jetstream.reshard import Lag
 
 
 class Backlog:
-    """Counts what waits for functions that keep order."""
+    """Counts the waiting messages of functions that keep order."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._counted: dict[tuple[str, str, int], tuple[int, dict[int, int]]] = {}
-        """The last sequence and the messages of each shard, by stream, subject and generation."""
+        """The last sequence, and the number of messages in each shard, by stream, subject and generation."""
 
     async def lags(
         self, current: OpenGeneration, info: Mapping[str, Any], known: Sequence[Lag], *, older: bool = False
     ) -> list[Lag]:
-        """Every shard that is open, and every other one where something is; `info` is the server's on the stream.
+        """All shards of the open generation, and others with messages; `info` is the server's info on the stream.
 
-        `known` is what the function's durables say. With `older` nothing is counted in the newest generation.
+        `known` is what the function's durables say. With `older` the newest generation is not counted.
         """
         newest = (sharding.read(info["config"]) or Sharding()).generation
         counts = generations.counts(info["config"])
-        begin = 0  # in a stream made anew
+        begin = 0  # the stream was made anew
         if current.created == info["created"]:
             begin = current.generation
             counts[begin] = current.count
@@ -63,15 +63,16 @@ class Backlog:
         return [found[place] for place in sorted(found)]
 
     async def _late(self, current: OpenGeneration, generation: int) -> bool:
-        """Whether a generation that was left has messages since.
+        """Whether messages came into a generation after the function left it.
 
-        A durable of it says nothing: one that an instance which stood still meanwhile has made anew counts all again.
+        A durable of the generation does not tell: an instance that stood still may have made it anew, and then it counts all
+        messages again.
         """
         subject = stored_subject(current.subject, generation)
         return current.left_behind(generation, await reshard.last(self._connection, current.stream, subject))
 
     async def _unread(self, current: OpenGeneration, number: int, stored: int) -> int:
-        """What waits in a shard of the open generation: all, or at most what came since the function's beginning."""
+        """How many messages wait in a shard of the open generation: all, or those since the function's beginning."""
         if not stored or not current.start:
             return stored
         subject = sharding.shard_filter(current.subject, current.generation, number)
@@ -79,7 +80,7 @@ class Backlog:
         return max(0, min(stored, last - current.start + 1))
 
     async def _stored(self, current: OpenGeneration, generation: int, newest: int) -> dict[int, int]:
-        """The messages in each shard of a generation that are the function's to read; none where there are none."""
+        """How many messages of the function each shard of a generation holds; empty if none holds any."""
         place = (current.stream, current.subject, generation)
         last = 0
         if generation < newest:

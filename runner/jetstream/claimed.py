@@ -1,4 +1,4 @@
-"""Who owns a shard, for commands that only look."""
+"""The owner of a shard, for commands that only read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.jetstream.kv import KV
 
 
 async def owner(connection: Connection, project: str, shard: str) -> str:
-    """The instance that owns a shard, `<function>.<generation>.<number>`; empty where none does. Raises ServerError."""
+    """The instance that owns a shard, `<function>.<generation>.<number>`; empty if none does. Raises ServerError."""
     key = f"claim.{project}.{shard}"
     value, revision = await KV(connection).leader(key)
     claim = tolerant.read(decode, value, key) if revision else None

@@ -1,4 +1,4 @@
-"""The end of a nats-py client, whatever its peer does."""
+"""Closes a nats-py client, whatever the server does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("jetrunner.connection")
 
 
 async def close(client: Client) -> None:
-    """Flush and close within two seconds, whatever the peer does."""
+    """Flush and close within 2 s, whatever the server does."""
     try:
         async with asyncio.timeout(1):
             if client.is_connected:
@@ -26,9 +26,9 @@ async def close(client: Client) -> None:
 
 
 async def _end(client: Client, tries: int = 20) -> None:
-    """Cancel what a closed client still does until it has ended.
+    """Cancel the tasks of a closed client until they have ended.
 
-    Python 3.11's `wait_for` drops a cancel in whose moment the wait has ended: nats-py would connect again for ever.
+    Python 3.11's `wait_for` drops a cancellation if its wait ends at the same moment: nats-py would then reconnect for ever.
     """
     names = ("_reconnection_task", "_reading_task", "_flusher_task", "_ping_interval_task")
     for _ in range(tries):
@@ -42,7 +42,7 @@ async def _end(client: Client, tries: int = 20) -> None:
         if tasks:
             await asyncio.wait(tasks, timeout=0.05)
         elif not client.is_closed:
-            abort(client)  # it had come up again: closing it has to begin with what stands now
+            abort(client)  # it has reconnected meanwhile: close the new connection, too
             await _close_once(client)
 
 
@@ -50,6 +50,6 @@ async def _close_once(client: Client) -> None:
     try:
         async with asyncio.timeout(1):
             await client.close()
-    except (TimeoutError, OSError, Error) as error:  # the peer takes nothing, or the socket is closed
+    except (TimeoutError, OSError, Error) as error:  # the server takes nothing, or the socket is closed
         log.debug("closing failed: %r", error)
         abort(client)

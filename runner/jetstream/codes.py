@@ -1,14 +1,14 @@
-"""JetStream's error codes (`err_code`) that anything here goes by; beside each, the server's own words for it."""
+"""JetStream's error codes (`err_code`) that the runner handles; beside each is the server's own text."""
 
 CONSUMER_NOT_FOUND = 10014  # consumer not found
 INSUFFICIENT_RESOURCES = 10023  # insufficient resources
 MAXIMUM_CONSUMERS = 10026  # maximum consumers limit reached
 MEMORY_EXCEEDED = 10028  # insufficient memory resources available
-NO_MESSAGE_FOUND = 10037  # no message found: to a question for a message
-SEQUENCE_NOT_FOUND = 10043  # sequence {seq} not found: to the removal of one
+NO_MESSAGE_FOUND = 10037  # no message found: answers a request for a message
+SEQUENCE_NOT_FOUND = 10043  # sequence {seq} not found: answers the removal of a message
 STORAGE_EXCEEDED = 10047  # insufficient storage resources available
 MESSAGE_EXCEEDS_MAXIMUM = 10054  # message size exceeds maximum allowed
-DELETE_FAILED = 10057  # message deletion failed: its text says why
+DELETE_FAILED = 10057  # message deletion failed: the text says why
 STREAM_NAME_IN_USE = 10058  # stream name already in use with a different configuration
 STREAM_NOT_FOUND = 10059  # stream not found
 SUBJECTS_OVERLAP = 10065  # subjects overlap with an existing stream
@@ -27,12 +27,13 @@ BATCH_DUPLICATE = 10201  # atomic publish batch contains duplicate message id
 BATCHES_IN_FLIGHT = frozenset({10210, 10211})  # atomic, batch publish too many inflight
 
 UNDECIDED = range(10000, 10010)
-"""A cluster without a leader, or a server that is none: nothing was decided."""
+"""The cluster has no leader, or the server that answered is not the leader: no decision was made."""
 FULL = frozenset({INSUFFICIENT_RESOURCES, MEMORY_EXCEEDED, STORAGE_EXCEEDED, STORE_FAILED})
 TOO_LARGE = frozenset({MESSAGE_EXCEEDS_MAXIMUM, HEADER_EXCEEDS_MAXIMUM})
 BUSY = frozenset({DUPLICATE_IN_PROCESS, WRONG_LAST_SEQUENCE_YET, BATCH_INCOMPLETE, *BATCHES_IN_FLIGHT})
-"""The same Msg-Id is being stored, a batch was abandoned on the way, or too many are in flight: try again, never a handler's
-failure."""
+"""The same Msg-Id is being stored, a batch was abandoned on its way, or too many are in flight. The write is tried again; this is never a
+handler's failure.
+"""
 NO_CONSUMER = frozenset({CONSUMER_NOT_FOUND, STREAM_NOT_FOUND})
 NO_MESSAGE = frozenset({NO_MESSAGE_FOUND, SEQUENCE_NOT_FOUND})
 NOTHING_STORED = frozenset({*NO_MESSAGE, STREAM_NOT_FOUND})

@@ -1,4 +1,4 @@
-"""Things that are awaited together: when one fails, the others are cancelled and have ended before its error is raised."""
+"""Awaits several things together: if one fails, the others are cancelled and have ended before its error is raised."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ async def gather(
 @overload
 async def gather(*all_of_them: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
 async def gather(*all_of_them: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
-    """What they give, in their order. Raises the first error.
+    """The results, in order. Raises the first error.
 
-    Not by asyncio's own group: where one of its tasks fails while it waits for them, Python 3.11 leaves the task around it
-    marked as being cancelled, and every scope that is open there lets its own cancellation out when it ends.
+    asyncio's own task group is not used: if one of its tasks fails while it waits for them, Python 3.11 leaves the surrounding task
+    marked as being cancelled, and open cancel scopes then raise their own cancellation when they end.
     """
     results: list[Any] = [None] * len(all_of_them)
 
@@ -42,7 +42,7 @@ async def gather(*all_of_them: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
 
 
 async def map_concurrently(ask: Callable[[Item], Coroutine[Any, Any, T]], items: Sequence[Item]) -> list[T]:
-    """What `ask` gives for each item, 64 at a time: the server answers others in between. Raises the first error."""
+    """The results of `ask` for all items, 64 at a time so that the server can answer others in between. Raises the first error."""
     found: list[T] = []
     for begin in range(0, len(items), AT_ONCE):
         found += await gather(*map(ask, items[begin : begin + AT_ONCE]))

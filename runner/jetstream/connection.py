@@ -1,10 +1,9 @@
-"""One connection to NATS: connect, reconnect for ever, tell what is wrong in a sentence, close.
+"""One connection to NATS: it connects, reconnects for ever, describes errors in a sentence, and closes.
 
-Rule 1: a first connection that does not come up in `patience` seconds is `Unreachable`; wrong credentials and a
-        refused TLS handshake at once. After that it reconnects for ever.
-Rule 2: credentials that the server takes no more are read from their files again, and tried again. When they are still
-        refused, and have not changed for some seconds, the connection is closed for good: `closed` is set and the
-        process must end.
+Rule 1: a first connection that does not come up in `patience` seconds raises `Unreachable`; wrong credentials and a refused TLS
+        handshake raise it at once. After that the connection reconnects for ever.
+Rule 2: credentials that the server no longer takes are read from their files again, and tried again. If they are still refused, and
+        have not changed for 10 s, the connection is closed for good: `closed` is set and the process must end.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _read = checked.json(dict[str, Any])
 
 
 class Connection:
-    """A live connection: `wire` to read and write, `publisher` to store messages, `api` for JetStream's own API."""
+    """A live connection: `wire` reads and writes, `publisher` stores messages, `api` calls JetStream's own API."""
 
     def __init__(self, client: Client, wire: Any, inbox: Inbox, publisher: Publisher) -> None:
         self.client = client
@@ -58,7 +57,7 @@ class Connection:
         self.inbox = inbox
         self.publisher = publisher
         self.replicas = 1
-        """Of our own streams, when they have to be made."""
+        """Replicas for our own streams, if they have to be made."""
         self.closed = asyncio.Event()
         self.clock = ServerClock()
         self.in_flight = InFlight()
@@ -70,45 +69,46 @@ class Connection:
 
     @property
     def max_payload(self) -> int:
-        """Bytes the server takes in one message, headers included."""
+        """Most bytes that the server takes in one message, headers included."""
         return int(self.client.max_payload)
 
     @property
     def server_version(self) -> str:
-        """The server's version as it tells it, empty when it does not."""
+        """The server's version; empty if the server does not tell it."""
         return str(self.client._server_info.get("version", ""))  # noqa: SLF001  # nats-py has no public word for it
 
     @property
     def server_id(self) -> str:
-        """The id of the server that we are connected to, another one after a reconnect."""
+        """The id of the server that we are connected to; it may change with a reconnect."""
         return str(self.client._server_info.get("server_id", ""))  # noqa: SLF001
 
     @property
     def clustered(self) -> bool:
-        """Whether our server is one of several."""
+        """Whether the server is one of a cluster."""
         return bool(self.client._server_info.get("cluster"))  # noqa: SLF001
 
     @property
     def url(self) -> str:
-        """Where we are connected, without credentials."""
+        """The URL that we are connected to, without credentials."""
         url = self.client.connected_url
         return redact(url.geturl()) if url else ""
 
     def new_inbox(self) -> str:
-        """A subject that nobody else uses."""
+        """A new subject that nobody else uses."""
         return str(self.client.new_inbox())
 
     async def heard(self) -> None:
-        """Return once the server knows of every subscription; without a connection at once: the next one begins with them."""
+        """Return once the server knows all subscriptions. Without a connection, return at once: the next one begins with them."""
         self.wire.flush()
         with suppress(Error, OSError, TimeoutError):
-            for _ in range(2):  # nats-py's first PING overtakes what waits in its buffer
+            for _ in range(2):  # nats-py's first PING overtakes data in its buffer
                 await self.client.flush(HEARD_SECONDS)
 
     def answer(self, reply: bytes, body: bytes) -> None:
-        """Answer somebody who asks the runner itself, at an inbox and nowhere else.
+        """Answer a question to the runner itself, but only at an inbox.
 
-        The reply is the asker's to choose: elsewhere we would publish with our rights, for somebody who may not.
+        The asker chooses the reply subject: anywhere else the answer would use our permissions on a subject where the asker may not
+        publish.
         """
         if self.inbox.is_one(reply):
             with suppress(ValueError):
@@ -117,7 +117,7 @@ class Connection:
     async def api(
         self, suffix: str, body: dict[str, Any] | None = None, timeout: float = API_SECONDS
     ) -> dict[str, Any]:
-        """JetStream's own API: `api("STREAM.INFO.ORDERS")`. An error in the answer is raised as `ServerError`."""
+        """Call JetStream's own API: `api("STREAM.INFO.ORDERS")`. An error in the answer is raised as `ServerError`."""
         asked = time.monotonic()
         answer = await self.request(
             f"$JS.API.{suffix}", msgspec.json.encode(body) if body is not None else b"", timeout
@@ -141,7 +141,7 @@ class Connection:
         timeout: float = API_SECONDS,
         pairs: list[tuple[str, str]] | None = None,
     ) -> bytes:
-        """Ask and wait for one answer. Raises `NoStream` when nobody listens, `Unconfirmed` after `timeout` seconds."""
+        """Ask and wait for one answer. Raises `NoStream` if nobody listens, `Unconfirmed` after `timeout` seconds."""
         return (await self.request_whole(subject, body, timeout, pairs))[1]
 
     async def request_whole(
@@ -151,7 +151,7 @@ class Connection:
         timeout: float = API_SECONDS,
         pairs: list[tuple[str, str]] | None = None,
     ) -> tuple[bytes | None, bytes]:
-        """Like `request`, with the raw header block of the answer. Raises `TooLarge` instead of losing the connection."""
+        """Like `request`, with the raw header block of the answer. Raises `TooLarge`, so that the connection is not lost."""
         header = headers.encode(pairs) if pairs else b""
         self.publisher.check_size(subject, len(body) + len(header))
         return await ask(self.inbox, self.wire, subject.encode(), body, timeout, header)
@@ -161,7 +161,7 @@ class Connection:
 async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as closures
     settings: Settings, *, patience: float = 2.0, name: str = "jetrunner"
 ) -> AsyncIterator[Connection]:
-    """A connection for the time of the block. Raises `Unreachable` and `SettingsError`."""
+    """Connect for the time of the block. Raises `Unreachable` and `SettingsError`."""
     credentials = Credentials(settings)
     client = RenewingClient(credentials)
     refusals = CredentialRefusals(credentials, lambda: ending.append(asyncio.create_task(end())))
@@ -172,10 +172,10 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
 
     async def on_error(error: Exception) -> None:
         nonlocal told
-        if not refused.is_set():  # the word that counts: a reset comes right behind it
+        if not refused.is_set():  # keep the refusal: a connection reset follows it
             last[:] = [error]
         if not client.is_connected:
-            abort(client)  # nats-py would leave the socket of an attempt that failed open
+            abort(client)  # nats-py would leave the socket of a failed attempt open
         if connection is None:
             if isinstance(error, ssl.SSLError) or any(word in str(error).lower() for word in REFUSED):
                 refused.set()
@@ -207,7 +207,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
 
     async def end() -> None:
         await close(client)
-        await on_close()  # nats-py does not call it where a part of its closing fails
+        await on_close()  # nats-py does not call it if a part of its closing fails
 
     where = redact(settings.nats_url)
     connecting = asyncio.create_task(
@@ -269,7 +269,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
 
 
 def descriptor(client: Client) -> int | None:
-    """The connection's socket, None where there is none."""
+    """The descriptor of the connection's socket; None if there is no socket."""
     writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
     opened = writer.get_extra_info("socket") if writer is not None else None
     return opened.fileno() if opened is not None else None

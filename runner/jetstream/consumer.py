@@ -1,4 +1,4 @@
-"""Durable consumers: create, explain a difference, update explicitly; never silently."""
+"""Durable consumers: they are made, differences are logged, and updates are explicit, never silent."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ log = logging.getLogger("jetrunner.consumer")
 ACK_WAIT_SECONDS = 10.0
 SHARD_ACK_WAIT_SECONDS = 60.0
 BEING_REMOVED = "no such file or directory"
-"""nats-server says this where it still removes the folder of a consumer of the same name (seen on 2.15.1): it passes."""
+"""nats-server says this while it still removes the folder of a consumer of the same name (seen on 2.15.1); a later try succeeds."""
 IMMUTABLE = frozenset({"deliver_policy", "opt_start_seq", "ack_policy", "replay_policy", "max_waiting"})
-"""What the server refuses to change on a consumer (measured on 2.15)."""
+"""The fields of a consumer that the server refuses to change (measured on 2.15)."""
 
 
 OFF: dict[str, Any] = {
@@ -31,20 +31,21 @@ OFF: dict[str, Any] = {
     "inactive_threshold": 0,
     "priority_groups": [],
 }
-"""What a durable must not have, and what stands for not having it: delays that the server adds up wrongly, no bodies, an end by
-itself, pulls that name a group."""
+"""Settings that a durable must not have, each with its empty value: delays that the server adds up wrongly, no bodies, an end by
+inactivity, pull groups.
+"""
 REVISION = 1
-"""Of what Jetrunner wants of a durable: raised whenever that changes."""
+"""The revision of the settings that Jetrunner wants for a durable; raised whenever these change."""
 REVISED = "jetrunner.revision"
-"""Where a durable's metadata tells the revision that made it."""
+"""The key in a durable's metadata for the revision that made it."""
 FILTERS = frozenset({"filter_subject", "filter_subjects"})
 
 
 class ConsumerConfig(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The fields that Jetrunner sets, by their NATS names; durations in nanoseconds.
+    """The fields that Jetrunner sets, by their NATS names; durations are in nanoseconds.
 
-    `backoff` stays unset: together with `nak(delay)` the server adds the two up wrongly (measured).
-    `max_deliver` is unlimited: the runner gives up, never the server.
+    `backoff` stays unset: together with `nak(delay)` the server adds the two up wrongly (measured). `max_deliver` is unlimited: the
+    runner gives up on a message, never the server.
     """
 
     durable_name: str
@@ -59,7 +60,7 @@ class ConsumerConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     opt_start_seq: int = 0
     filter_subject: str = ""
     filter_subjects: tuple[str, ...] = ()
-    """Where there are several; the server takes one form or the other."""
+    """Used if there are several filters; the server takes only one of the two fields."""
 
 
 def config(
@@ -71,10 +72,10 @@ def config(
     reads: Literal["subject", "shards", "stream"] = "subject",
     start: int = 0,
 ) -> ConsumerConfig:
-    """The consumer of a function; with `reads="shards"` it reads the subject in every shard of every generation.
+    """The settings of a function's consumer; with `reads="shards"` it reads the subject in all shards of all generations.
 
-    `"stream"` sets no filter, for a subject that is everything there: filters with wildcards in front cost the server up
-    to 100 times as much (measured on 2.15, 10,000 subjects). A `start` other than 0 is the stream sequence that it begins with.
+    `"stream"` sets no filter, for a subject that covers the whole stream: filters that begin with wildcards cost the server up to
+    100 times as much (measured on 2.15, 10,000 subjects). A `start` other than 0 is the first stream sequence.
     """
     filters: tuple[str, ...] = () if reads == "stream" else (subject,)
     if reads == "shards":
@@ -98,7 +99,7 @@ def config(
 def of_shard(
     project: str, function: str, subject: str, generation: int, number: int, start: int = 0
 ) -> ConsumerConfig:
-    """The consumer of one shard of an ordered function that reads `subject`, as published."""
+    """The settings of the consumer of one shard, for an ordered function that reads `subject`, as published."""
     durable = identity.shard_durable(project, function, generation, number)
     made = config(durable, sharding.shard_filter(subject, generation, number), "all", function, start=start)
     return structs.replace(made, ack_wait=int(SHARD_ACK_WAIT_SECONDS * 1e9))
@@ -107,13 +108,13 @@ def of_shard(
 def of_shards(
     project: str, function: str, subject: str, shards: Sharding, start: int = 0
 ) -> list[ConsumerConfig]:
-    """The consumers of all shards of a generation."""
+    """The settings of the consumers of all shards of a generation."""
     numbers = range(shards.count)
     return [of_shard(project, function, subject, shards.generation, each, start) for each in numbers]
 
 
 async def info(connection: Connection, stream: str, durable: str) -> dict[str, Any] | None:
-    """The server's consumer info, None when there is no such consumer or stream."""
+    """The server's consumer info; None if there is no such consumer or stream."""
     try:
         return await connection.api(f"CONSUMER.INFO.{stream}.{durable}")
     except ServerError as error:
@@ -130,12 +131,13 @@ async def ensure(
     *,
     refilter: bool = True,
 ) -> tuple[dict[str, Any], bool]:
-    """The consumer as wanted; returns its info and whether it was created now. `existing` is its info, when it has one.
+    """Make sure of a consumer; gives its info, and whether it was created now. `existing` is its info, if it already exists.
 
-    Without `refilter` it keeps the filter that it has by then: what `existing` says may be old, so it is asked again right before it
-    is changed, for the server knows no revision of it. A difference is logged and then updated with `action: "update"`: the server's other calls update silently.
-    What the server cannot change stays, with a warning; where messages would be lost by it, that is an error. What a later
-    revision of Jetrunner has made is left as it is, but for its filter. Raises JetrunnerError.
+    `existing` may be old, so the consumer's info is read again right before a change, because the server has no revisions of
+    consumers. Without `refilter` the consumer keeps the filter that it has then. A difference is logged and then updated with
+    `action: "update"`, because the server's other calls update silently. Fields that the server cannot change stay, with a warning;
+    if messages would be lost by that, it is an error. A consumer of a later revision of Jetrunner keeps its settings, except for
+    its filter. Raises JetrunnerError.
     """
     durable = wanted.durable_name
     body = msgspec.to_builtins(wanted)
@@ -179,7 +181,7 @@ async def ensure(
 
 
 def _changes(real: dict[str, Any], wanted: dict[str, Any], *, refilter: bool) -> dict[str, tuple[Any, Any]]:
-    """What is to be changed; with a filter that stays, its metadata stays, too."""
+    """The changes to make; if the filter stays, the metadata stays, too."""
     found = differences(real, wanted)
     if not refilter and set(found) & FILTERS:
         return {field: change for field, change in found.items() if field not in {*FILTERS, "metadata"}}
@@ -202,7 +204,7 @@ async def update(
 
 
 async def remove(connection: Connection, stream: str, durable: str) -> None:
-    """The durable is not there afterwards."""
+    """Remove a durable; no error if it is gone already."""
     try:
         await connection.api(f"CONSUMER.DELETE.{stream}.{durable}")
     except ServerError as error:
@@ -211,13 +213,13 @@ async def remove(connection: Connection, stream: str, durable: str) -> None:
 
 
 def filters_of(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a consumer's configuration filters on; empty = it reads everything."""
+    """The filters in a consumer's configuration; empty: it reads everything."""
     one = config.get("filter_subject")
     return (one,) if one else tuple(config.get("filter_subjects") or ())
 
 
 def unfit(config: Mapping[str, Any]) -> str:
-    """Why no function can read with a consumer of this configuration, which the server cannot change; empty when it can."""
+    """Why no function can read with this consumer, in a way that the server cannot change; empty if one can."""
     if config.get("deliver_subject"):
         return "is a push consumer, and cannot be pulled from"
     if (policy := config.get("ack_policy")) != "explicit":
@@ -228,12 +230,12 @@ def unfit(config: Mapping[str, Any]) -> str:
 
 
 def refiltered(real: Mapping[str, Any], wanted: ConsumerConfig) -> bool:
-    """Whether a consumer filters on something else than it should."""
+    """Whether a consumer's filter differs from the wanted one."""
     return sorted(filters_of(real)) != sorted(filters_of(msgspec.to_builtins(wanted)))
 
 
 def differences(real: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Field → (real, wanted) where they differ. A consumer created anew at its ack floor counts as wanted."""
+    """The differing fields: field → (real, wanted). A consumer that was made again at its ack floor counts as wanted."""
     found: dict[str, tuple[Any, Any]] = {}
     newer = _revision(real) > REVISION
     if not newer:

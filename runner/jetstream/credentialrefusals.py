@@ -1,4 +1,4 @@
-"""Credentials that the server takes no more: how long new ones are waited for."""
+"""Credentials that the server no longer takes: how long the runner waits for new ones."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Callable
 from runner.jetstream.credentials import Credentials
 
 REFUSED_SECONDS = 10.0
-"""So long the same credentials are refused before the connection is closed for good."""
+"""The same credentials are refused for so long before the connection is closed for good."""
 GAP_SECONDS = 5.0
-"""After so long without a refusal the time begins again: the server was away."""
+"""After so long without a refusal the time starts again, because the server was away."""
 EXPELLED = ("authorization violation", "authentication expired", "authentication revoked")
-"""What the server says to a client whose credentials it does not take, or no more."""
+"""The server's words to a client whose credentials it does not take, or no longer takes."""
 
 
 class CredentialRefusals:
-    """Of one connection, from the moment that the server has ended it for its credentials until it stands again.
+    """The refusals of one connection, from the moment that the server has ended it for its credentials until it stands again.
 
-    Those during an outage are none: a server that comes back with other users may be mended, and is tried for as long as it takes.
+    Refusals during an outage do not count: a server that comes back with other users may be repaired, so it is tried for as long as
+    that takes.
     """
 
     def __init__(self, credentials: Credentials, give_up: Callable[[], None]) -> None:
@@ -29,7 +30,7 @@ class CredentialRefusals:
         self._digest = b""
 
     def heard(self, text: str, *, connected: bool) -> None:
-        """An error of the server's, on a connection that stands or on its way to one."""
+        """Take in an error of the server, on a connection that stands or on its way to one."""
         if not any(words in text.lower() for words in EXPELLED) or not (connected or self._expelled):
             return
         now, digest = time.monotonic(), self._credentials.digest
@@ -40,5 +41,5 @@ class CredentialRefusals:
             self._give_up()
 
     def over(self) -> None:
-        """The connection stands again."""
+        """Note that the connection stands again."""
         self._expelled = False

@@ -1,7 +1,7 @@
-"""The credentials of a connection: read from their files once more for each connection that is made.
+"""The credentials of a connection: they are read from their files again for each new connection.
 
-A file that is renewed while we run (JWT credentials before they expire, the seed of an nkey, a context of the `nats` CLI with a
-password or a token in it) counts from the next connection on. What is half written is an attempt that failed, no more.
+A file that is renewed while we run counts from the next connection on: JWT credentials before they expire, the seed of an nkey, or
+a context of the `nats` CLI with a password or a token. A half-written file only makes one attempt fail.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ WEBSOCKET = ("ws", "wss")
 
 
 def text_of(file: str) -> str:
-    """What a credentials file holds. Raises `SettingsError` where that is not a JWT and a seed, and OSError."""
+    """The content of a credentials file. Raises `SettingsError` if it is not a JWT and a seed, and OSError."""
     text = Path(file).read_text(encoding="ascii", errors="replace")
-    if any(part not in text for part in PARTS):  # nats-py would look for it for ever
+    if any(part not in text for part in PARTS):  # nats-py would search for it for ever
         raise SettingsError(
             f"{file} holds no JWT and seed of a user", hint="make it with: nsc generate creds"
         )
@@ -38,7 +38,7 @@ def text_of(file: str) -> str:
 
 
 class Credentials:
-    """What the settings name, as it is now."""
+    """The credentials that the settings name, with their present content."""
 
     def __init__(self, settings: Settings) -> None:
         self.creds = settings.nats_creds
@@ -50,7 +50,7 @@ class Credentials:
         )
 
     def read(self) -> None:
-        """Read what stands in a context. A file that cannot be read leaves what was known before."""
+        """Read the context again. If its file cannot be read, the known values stay."""
         found = self._context()
         self.words = structs.replace(
             self.words, **{key: found[key] for key in self._of_context if isinstance(found.get(key), str)}
@@ -66,7 +66,7 @@ class Credentials:
 
     @property
     def digest(self) -> bytes:
-        """Tells one content from another."""
+        """A digest of the content, to notice a change."""
         self.read()
         seen = blake2b(repr([getattr(self.words, key) for key in WORDS]).encode())
         for file in (self.creds, self.seed):
@@ -78,9 +78,10 @@ class Credentials:
 
 
 class RenewingClient(Client):
-    """nats-py's client, with credentials that are read again, and which closes only when it is told to.
+    """nats-py's client, with credentials that are read again; it closes only when it is told to.
 
-    nats-py closes for good at most of what a server may say. The server closes what it means to close: then we connect again.
+    nats-py itself closes for good at most errors of a server. Here the server closes a connection if it wants to; then we connect
+    again.
     """
 
     def __init__(self, credentials: Credentials) -> None:

@@ -1,4 +1,4 @@
-"""Pages of dead letters: one question of the server's direct get, whose answer is many messages."""
+"""Pages of dead letters: each is one request to the server's direct get, with many messages as its answer."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ _ADDED = frozenset(
         "upto-sequence",
     )
 )
-"""Headers that the server adds to what it is asked for."""
+"""Headers that the server adds to the messages it returns."""
 
 
-class Stored(Struct, frozen=True):
-    """A dead letter with what sending it back needs."""
+class StoredDeadLetter(Struct, frozen=True):
+    """A dead letter, with what is needed to send it back."""
 
     letter: DeadLetter
     pairs: list[tuple[str, str]]
-    """Every header it is stored with, its own and the original's, but for the Msg-Id of the dead letter."""
+    """All its stored headers, its own and the original's, except for the Msg-Id of the dead letter."""
     stored_ns: int
 
 
-class Page(Struct):
-    """What one answer brought."""
+class DeadLetterPage(Struct):
+    """The dead letters of one answer."""
 
-    letters: list[Stored]
+    letters: list[StoredDeadLetter]
     last: int = 0
-    """The highest sequence in it, of those that were not wanted, too; 0 for an empty page."""
+    """The highest sequence in the answer, also of letters that were not wanted; 0 for an empty page."""
 
 
 async def read_page(
     connection: Connection, ask: dict[str, Any], wanted: Callable[[bytes], bool] | None = None
-) -> Page:
-    """Ask the server; only those whose header block is `wanted` are read. Raises `ServerError` and `Unconfirmed`."""
-    page = Page([])
+) -> DeadLetterPage:
+    """Ask the server for a page; only letters whose header block is `wanted` are read. Raises `ServerError` and `Unconfirmed`."""
+    page = DeadLetterPage([])
     end = asyncio.get_running_loop().create_future()
     single = "batch" not in ask
 
@@ -92,8 +92,8 @@ async def read_page(
 
 async def pages(
     connection: Connection, subject: str, since_ns: int = 0, wanted: Callable[[bytes], bool] | None = None
-) -> AsyncIterator[Page]:
-    """All pages with the dead letters of a subject, the oldest first, from those on that were stored at `since_ns`."""
+) -> AsyncIterator[DeadLetterPage]:
+    """All pages of dead letters of a subject, oldest first, from those stored at `since_ns` on."""
     ask: dict[str, Any] = {"batch": PAGE, "next_by_subj": subject}
     ask |= {"start_time": timestamp(since_ns)} if since_ns else {"seq": 1}
     while True:
@@ -105,12 +105,12 @@ async def pages(
         ask["seq"] = page.last + 1
 
 
-def read(block: bytes, body: bytes) -> Stored:
-    """Read one, with what the server has added to its headers."""
+def read(block: bytes, body: bytes) -> StoredDeadLetter:
+    """Read a dead letter, with the headers that the server has added."""
     told = {name.lower(): value for name, value in header.pairs(block) if name.lower() in _ADDED}
     pairs = [pair for pair in header.pairs(block) if pair[0].lower() not in {*_ADDED, "nats-msg-id"}]
     time = told.get("nats-time-stamp", "")
     named: dict[str, str] = {}
     repeated = tuple((name, value) for name, value in pairs if named.setdefault(name, value) is not value)
     letter = deadletter.read(named, body, checked.number(told.get("nats-sequence", "")) or 0, time, repeated)
-    return Stored(letter, pairs, nanoseconds(time))
+    return StoredDeadLetter(letter, pairs, nanoseconds(time))

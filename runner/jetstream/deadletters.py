@@ -1,7 +1,7 @@
-"""Dead letters on the server: read them, send one back to its function, remove it.
+"""Dead letters on the server: they are read, sent back to their function, or removed.
 
-Rule 1: what is sent back is confirmed before it is removed, under a Msg-Id of its own: doing it again is harmless.
-Rule 2: a body that was omitted is read from the stream it came from; when it is not there any more, the dead letter stays.
+Rule 1: a letter that is sent back is confirmed before it is removed, under a Msg-Id of its own: doing it again does no harm.
+Rule 2: an omitted body is read from the stream it came from; if it is gone there, the dead letter stays.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from runner.core import deadletter, header, identity, origin
-from runner.core.deadletter import DeadLetter, Facts, Pairs
+from runner.core.deadletter import DeadLetter, DeathFacts, Pairs
 from runner.core.origin import Origin
 from runner.errors import JetrunnerError, NoStream
 from runner.jetstream import codes, consumer, ownstreams
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletterpage import PAGE, Stored, pages, read, read_page
+from runner.jetstream.deadletterpage import PAGE, StoredDeadLetter, pages, read, read_page
 from runner.jetstream.inventory import stream_info
 from runner.jetstream.messages import leader_message, purge, remove, subjects, timestamp
 from runner.jetstream.ownstreams import AGAIN, DEADLETTERS
@@ -27,11 +27,11 @@ from runner.jetstream.publisher import Outgoing, PubAck
 
 PATIENCE_SECONDS = 30.0
 WIDEST = 1 << 16
-"""Sequences that are looked through at once, from the end of the stream."""
+"""Most sequences that are searched at once, from the end of the stream."""
 REASON = deadletter.REASON.encode()
 
 Find: TypeAlias = Callable[[Origin], Awaitable["tuple[Pairs, bytes] | None"]]
-"""Finds a message as it was published; None when its stream has let go of it."""
+"""Finds a message as it was published; None if its stream has removed it."""
 
 
 class NotRedriven(JetrunnerError):  # noqa: N818  named by what happens, as its siblings are
@@ -39,31 +39,31 @@ class NotRedriven(JetrunnerError):  # noqa: N818  named by what happens, as its 
 
 
 class Selection(Struct, frozen=True, kw_only=True):
-    """Which dead letters; what is empty selects all."""
+    """Which dead letters to take; an empty field takes all."""
 
     project: str
     function: str = ""
     reason: str = ""
     since: datetime | None = None
-    """Stored at that time or later."""
+    """Only letters stored at that time or later."""
 
     @property
     def subject(self) -> str:
-        """What their subjects match."""
+        """The pattern of the letters' subjects."""
         return identity.dead_subject(self.project, self.function or ">")
 
     @property
     def since_ns(self) -> int:
-        """The same in nanoseconds of Unix time; 0 for all."""
+        """The time in nanoseconds of Unix time; 0 for all."""
         return round(self.since.timestamp() * 1e6) * 1_000 if self.since is not None else 0
 
     @property
     def is_whole(self) -> bool:
-        """Whether it takes all of its function, or of the project."""
+        """Whether all letters of the function, or of the project, are selected."""
         return not self.reason and self.since is None
 
     def takes(self, block: bytes) -> bool:
-        """Whether it is one of them, by its headers; function and time were the server's to select."""
+        """Whether a letter is selected by its headers; the server has already selected function and time."""
         return not self.reason or header.get(block, REASON) == self.reason.encode()
 
 
@@ -81,12 +81,12 @@ class DeadLetters:
         return int(info["state"]["last_seq"]) if info is not None else 0
 
     async def counts(self, project: str) -> dict[str, int]:
-        """How many a project's functions have, by function; empty without the stream."""
+        """The number of a project's dead letters by function; empty without the stream."""
         found = subjects(self._connection, DEADLETTERS, identity.dead_subject(project, ">"))
         return {subject.rpartition(".")[2]: count async for subject, count in found}
 
-    async def browse(self, selection: Selection, up_to: int | None = None) -> AsyncIterator[Stored]:
-        """The selected ones, oldest first, those stored meanwhile included unless `up_to` is a last sequence."""
+    async def browse(self, selection: Selection, up_to: int | None = None) -> AsyncIterator[StoredDeadLetter]:
+        """The selected letters, oldest first. Letters stored meanwhile are included, unless `up_to` is the last sequence to give."""
         async for page in pages(self._connection, selection.subject, selection.since_ns, selection.takes):
             for stored in page.letters:
                 if up_to is not None and stored.letter.sequence > up_to:
@@ -95,13 +95,13 @@ class DeadLetters:
             if up_to is not None and page.last >= up_to:
                 return
 
-    async def newest(self, selection: Selection, most: int) -> tuple[list[Stored], bool]:
-        """The newest of the selected ones, the newest last, and whether there are older ones, too.
+    async def newest(self, selection: Selection, most: int) -> tuple[list[StoredDeadLetter], bool]:
+        """The newest selected letters, the newest last, and whether there are older ones.
 
-        They are looked for from the end of the stream: it may hold very many.
+        They are searched from the end of the stream, because it may hold very many.
         """
         begin, end = await self._span(selection)
-        found: list[Stored] = []
+        found: list[StoredDeadLetter] = []
         width = max(PAGE, most)
         while begin <= end and len(found) <= most:
             first = max(begin, end - width + 1)
@@ -109,7 +109,7 @@ class DeadLetters:
             end, width = first - 1, min(width * 4, WIDEST)
         return found[-most:], len(found) > most
 
-    async def _between(self, selection: Selection, first: int, last: int) -> AsyncIterator[Stored]:
+    async def _between(self, selection: Selection, first: int, last: int) -> AsyncIterator[StoredDeadLetter]:
         while first <= last:
             ask = {"batch": min(PAGE, last - first + 1), "next_by_subj": selection.subject, "seq": first}
             page = await read_page(self._connection, ask, selection.takes)
@@ -121,7 +121,7 @@ class DeadLetters:
             first = page.last + 1
 
     async def _span(self, selection: Selection) -> tuple[int, int]:
-        """First and last sequence that the selected ones may have; the first is higher where there are none."""
+        """The first and last sequence that selected letters may have; the first is higher if there are none."""
         info = await stream_info(self._connection, DEADLETTERS)
         if info is None:
             return 1, 0
@@ -132,9 +132,9 @@ class DeadLetters:
         page = await read_page(self._connection, ask)
         return (page.last, int(state["last_seq"])) if page.last else (1, 0)
 
-    async def copies(self, selection: Selection, place: Origin) -> list[Stored]:
-        """The dead letters of one message of a function, the newest last, as the stream's leader has them."""
-        found: list[Stored] = []
+    async def copies(self, selection: Selection, place: Origin) -> list[StoredDeadLetter]:
+        """The dead letters of one message of a function, the newest last, read from the stream's leader."""
+        found: list[StoredDeadLetter] = []
         last = 0
         async for stored in self.browse(selection):
             last = stored.letter.sequence
@@ -146,13 +146,13 @@ class DeadLetters:
                 found.append(late)
         return found
 
-    async def get(self, sequence: int) -> Stored | None:
-        """One by its own sequence in DEADLETTERS; None when there is none."""
+    async def get(self, sequence: int) -> StoredDeadLetter | None:
+        """A dead letter by its own sequence in DEADLETTERS; None if there is none."""
         page = await read_page(self._connection, {"seq": sequence})
         return page.letters[0] if page.letters else None
 
-    async def following(self, selection: Selection, sequence: int) -> Stored | None:
-        """The first of a function from this sequence on, as the stream's leader has it; None when there is none."""
+    async def following(self, selection: Selection, sequence: int) -> StoredDeadLetter | None:
+        """The function's first dead letter from this sequence on, read from the stream's leader; None if there is none."""
         ask = {"seq": sequence, "next_by_subj": selection.subject}
         found = await leader_message(self._connection, DEADLETTERS, ask, codes.NOTHING_STORED)
         if found is None:
@@ -160,10 +160,10 @@ class DeadLetters:
         told = {"Nats-Sequence": str(found.sequence), "Nats-Time-Stamp": found.time}
         return read(header.encode([*header.pairs(found.header or b""), *told.items()]), found.body)
 
-    async def send_back(self, stored: Stored, headers: Sequence[tuple[str, str]]) -> PubAck:
-        """Send one to its function alone, with `headers` (its own, as a trace changed them), and remove it.
+    async def send_back(self, stored: StoredDeadLetter, headers: Sequence[tuple[str, str]]) -> PubAck:
+        """Send a letter back to its function alone, with `headers` (its own, as changed by a trace), and remove it.
 
-        Raises `NotRedriven` when it cannot be, and the `ServerError` family.
+        Raises `NotRedriven` if it cannot be sent back, and the `ServerError` family.
         """
         letter = stored.letter
         if not letter.project or not letter.function or not letter.stream:
@@ -184,7 +184,7 @@ class DeadLetters:
     async def whole(
         self, letter: DeadLetter, headers: Sequence[tuple[str, str]]
     ) -> tuple[Sequence[tuple[str, str]], bytes]:
-        """Headers and body with what was omitted of them. Raises `NotRedriven` when the body is not to be had any more."""
+        """Headers and body, including omitted parts. Raises `NotRedriven` if the body cannot be found any more."""
         if not letter.body_omitted and not letter.headers_omitted:
             return headers, letter.body
         found = await self._find(letter.origin)
@@ -199,8 +199,8 @@ class DeadLetters:
             )
         return headers, letter.body
 
-    async def store(self, facts: Facts, pairs: Pairs, body: bytes, message_id: str) -> PubAck:
-        """One try to store one, as large as the server takes it; a deleted stream is made again for the next one."""
+    async def store(self, facts: DeathFacts, pairs: Pairs, body: bytes, message_id: str) -> PubAck:
+        """Try once to store a letter, as large as the server takes it; a deleted stream is made again for the next try."""
         own = ("Nats-Msg-Id", message_id)
         taken = len(own[0]) + len(own[1]) + len(": \r\n")
         pairs, body = deadletter.fit(pairs, body, self._connection.max_payload, taken)
@@ -208,15 +208,15 @@ class DeadLetters:
         try:
             return await self._connection.publisher.publish(subject, body, [*pairs, own])
         except NoStream:
-            await ownstreams.ensure(self._connection, DEADLETTERS)
+            await ownstreams.restore(self._connection, DEADLETTERS)
             raise
 
-    async def drop(self, stored: Stored) -> None:
-        """Remove one that was read a while ago, unless its number is another's by now; no error when it is gone already."""
+    async def drop(self, stored: StoredDeadLetter) -> None:
+        """Remove a letter that was read earlier, unless another message has its sequence by now; no error if it is gone already."""
         await self.drop_at(stored.letter.sequence, stored.stored_ns)
 
     async def drop_at(self, sequence: int, stored_ns: int) -> bool:
-        """The same by its number and when it was stored; whether it was there."""
+        """Remove a letter by its sequence and its time; gives whether it was there."""
         found = await leader_message(self._connection, DEADLETTERS, {"seq": sequence})
         if found is None or (stored_ns and found.stored_ns != stored_ns):
             return False
@@ -224,11 +224,11 @@ class DeadLetters:
         return True
 
     async def remove(self, sequence: int) -> None:
-        """Remove one; no error when it is gone already."""
+        """Remove a letter; no error if it is gone already."""
         await remove(self._connection, DEADLETTERS, sequence)
 
     async def purge(self, selection: Selection, up_to: int) -> int:
-        """Remove all of a function, or of the project, up to a sequence; how many they were."""
+        """Remove all letters of a function, or of the project, up to a sequence; gives their number."""
         return await purge(self._connection, DEADLETTERS, selection.subject, up_to)
 
     async def _is_received(self, letter: DeadLetter) -> bool:
@@ -239,8 +239,8 @@ class DeadLetters:
 
 
 async def original(connection: Connection, place: Origin) -> tuple[list[tuple[str, str]], bytes] | None:
-    """Headers and body as they were published; None when the stream has let go of them."""
+    """Headers and body of a message as published; None if the stream has removed it."""
     found = await leader_message(connection, place.stream, {"seq": place.sequence}, codes.NOTHING_STORED)
     if found is None or (place.timestamp_ns and found.stored_ns != place.timestamp_ns):
-        return None  # or a namesake of the stream, made anew
+        return None  # or the stream was made anew under the same name
     return header.pairs(found.header or b""), found.body

@@ -13,46 +13,46 @@ from runner.jetstream.reply import identity
 
 
 class Source(Protocol):
-    """Where a delivery came from, and who settles it."""
+    """Where a delivery came from; it settles the delivery."""
 
     unsettled: dict[int, Delivery]
     limit: int
     abandons: bool
-    """Whether a message is settled without its handler, when that ignores its timeout."""
+    """Whether a message is settled without its handler if the handler ignores its timeout."""
 
     def ack(self, delivery: Delivery) -> None:
-        """Acknowledge it."""
+        """Acknowledge a delivery."""
 
     def settle(self, delivery: Delivery, verb: bytes) -> None:
-        """Answer it once with an ack verb that ends it."""
+        """Answer a delivery once, with an ack verb that ends it."""
 
     async def again(self, delivery: Delivery, delay: float) -> None:
-        """Have it run again after `delay` seconds: it has failed."""
+        """Run the message again after `delay` seconds, because it has failed."""
 
     def later(self, delivery: Delivery, delay: float) -> None:
-        """Have it run after `delay` seconds: its handler has not started, and nothing failed."""
+        """Run the message after `delay` seconds; its handler has not started, and it has not failed."""
 
     def give_back(self, delivery: Delivery) -> None:
-        """Return what has not started."""
+        """Give back a message that has not started."""
 
 
-class Joined(Struct, frozen=True):
-    """The parts of a split event, in the place of the message that their function runs for."""
+class JoinedParts(Struct, frozen=True):
+    """The parts of a split event, which their function gets in place of a message."""
 
     subject: bytes
-    """Of the first part."""
+    """The subject of the first part."""
     body: bytes
-    """All of their bodies, as `arguments.join` writes them."""
+    """The bodies of all parts, as `arguments.join` writes them."""
     header: bytes | None = None
-    """Of the first part."""
+    """The header block of the first part."""
     missing: tuple[int, ...] = ()
     """Indexes of parts that never came."""
     headers: tuple[bytes | None, ...] = ()
-    """Of all parts."""
+    """The header blocks of all parts."""
 
 
 class Delivery(Struct, eq=False):
-    """One delivery of one message. Everything stays bytes until someone asks."""
+    """One delivery of one message. Its parts stay bytes until they are needed."""
 
     subject: bytes
     reply: bytes
@@ -60,46 +60,48 @@ class Delivery(Struct, eq=False):
     body: bytes
     sequence: int
     attempt: int
-    """Deliveries of this message so far, this one included."""
+    """How many times the message was delivered so far, this delivery included."""
     source: Source
     careful: bool
-    """It was delivered before, and takes the long way."""
+    """Whether it was delivered before, and so takes the careful way."""
     extended: float = 0.0
-    """When the server last heard of it from us; 0.0 until the sweeper has seen it."""
+    """When the server last heard from us about it; 0.0 until the sweeper has seen it."""
     started: float = 0.0
     """When its handler started; 0.0 before."""
     task: asyncio.Task[Any] | None = None
     """The slot's task while its handler runs."""
     deliveries: int = 0
-    """How often it was delivered, where `attempt` counts something else."""
+    """How many times it was delivered, if `attempt` counts something else."""
     lapsed: bool = False
-    """The server has not heard of it for so long that another may have it."""
+    """Whether the server has not heard of it for so long that another instance may have it."""
     overdue: bool = False
-    """Its handler took too long and was cancelled."""
-    abandoned: bool = False
-    """Its handler ignored that; the message is settled without it."""
+    """Whether its handler took too long and was cancelled."""
+    abandoned: Source | None = None
+    """If its handler ignored that, and the message is settled without it: where the slot was taken away that the handler holds."""
+    rests: bool = False
+    """Whether it waits here for its next attempt."""
     in_cell: bool = False
-    """Its handler runs in a process of its own."""
+    """Whether its handler runs in a process of its own."""
     recorded: bool = False
-    """Its start is recorded as a suspect's."""
+    """Whether its start is recorded as that of a suspect."""
     finishing: bool = False
-    """Its outcome is being settled."""
+    """Whether its outcome is being settled."""
     span: Any = None
-    """Of its attempt, where that is traced."""
+    """The span of its attempt, if that is traced."""
     sent: Any = None
     """The span of the output that is on its way."""
     result: Any = None
     """What its handler has returned."""
-    joined: Joined | None = None
+    joined: JoinedParts | None = None
     """The parts of a split event that its handler runs with."""
 
     @property
     def settled(self) -> bool:
-        """Whether the server was told what became of it."""
+        """Whether the message was settled here."""
         return self.source.unsettled.get(self.sequence) is not self
 
 
 def newest(deliveries: Mapping[int, Delivery]) -> Identity:
-    """The message of the highest number."""
+    """The message with the highest sequence."""
     sequence = max(deliveries, default=0)
     return identity(deliveries[sequence].reply) if sequence else NOTHING

@@ -1,8 +1,7 @@
-"""What the server refuses of what the runner itself has to write: a right that is missing, or a stream that is full.
+"""The runner's own writes that the server refuses: a permission is missing, or a stream is full.
 
-Rule 1: what is refused is kept by the first tokens of its subject, until the same is taken again, or was not tried for
-        a while.
-Rule 2: a user's own output is not among it: that is its handler's failure, or waits, and is told there.
+Rule 1: a refusal is kept by the first tokens of its subject, until a write there succeeds, or was not tried for 20 s.
+Rule 2: a user's own outputs do not count: their refusal is the handler's failure, or the output waits, and is reported there.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _OWN = (
 
 
 class Denial(Struct, frozen=True):
-    """Something that is refused."""
+    """One kind of write that is refused."""
 
     what: str
     why: str
@@ -47,20 +46,20 @@ class Denial(Struct, frozen=True):
 
 
 class Denials:
-    """Of one connection."""
+    """The refused writes of one connection."""
 
     def __init__(self) -> None:
         self.found: dict[str, Denial] = {}
 
     def denied(self, subject: str) -> None:
-        """The credentials do not allow to publish to a subject."""
+        """Note that the credentials do not allow to publish to a subject."""
         if (own := _own(subject)) is not None:
             what, right, _ = own
             why = f"the credentials do not allow to publish to {line(right)}"
             self._note(subject, what, why, f"grant the user publish permission on {right}")
 
     def note(self, subject: str, error: ServerError) -> None:
-        """An answer to what was published to a subject."""
+        """Note an error that answers a publish to a subject."""
         if isinstance(error, PermissionDenied):
             self.denied(subject)
         elif isinstance(error, StreamFull) and (own := _own(subject)) is not None:
@@ -74,12 +73,12 @@ class Denials:
         self.found[_group(subject)] = Denial(what, why, remedy, time.monotonic())
 
     def taken(self, subject: str) -> None:
-        """What was published to a subject is stored."""
+        """Note that a publish to a subject was stored."""
         if self.found:
             self.found.pop(_group(subject), None)
 
     def now(self) -> dict[str, str]:
-        """What is refused, each with the whole sentence."""
+        """The refusals of now, each with a full sentence."""
         old = time.monotonic() - COUNTS_SECONDS
         self.found = {group: each for group, each in self.found.items() if each.last > old}
         return {each.what: str(each) for each in self.found.values()}
@@ -90,6 +89,6 @@ def _group(subject: str) -> str:
 
 
 def _own(subject: str) -> tuple[str, str, str] | None:
-    """What a subject of ours belongs to, the right to it, and its stream."""
+    """What one of our own subjects belongs to, the permission for it, and its stream."""
     lower = subject.lower()
     return next((each[1:] for each in _OWN if lower.startswith(each[0])), None)

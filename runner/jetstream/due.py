@@ -9,9 +9,9 @@ log = logging.getLogger("jetrunner.wire")
 
 
 def call_each(callbacks: Iterable[Callable[[], None]]) -> None:
-    """Call them all: one that fails is logged, since the others wait for this write, too."""
+    """Call all of them. An error of one is logged, because the others wait for this write, too."""
     for callback in callbacks:
         try:
             callback()
         except Exception:
-            log.exception("something could not be added to a write")
+            log.exception("a callback before a write has failed")

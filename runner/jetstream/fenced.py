@@ -1,13 +1,13 @@
-"""Writes into one stream under one fence: each is refused by the server once the fence has moved.
+"""Writes into one stream under one fence: the server refuses each of them once the fence has moved.
 
-Rule 1: the server checks a fence when a message arrives. In a replicated stream it refuses what arrives while
-        another write under the same fence is not stored yet: there one write is in flight, and what queues
-        meanwhile goes as one atomic batch. Elsewhere writes are pipelined, which costs no round trip.
-Rule 2: what one handler made goes together. A batch of several handlers' that is refused goes again one by one: a
-        single Msg-Id that stands already, or a single message too large, would keep out all others.
-        So does one that another stream refuses: its subject was moved there, and this fence says nothing of it.
-Rule 3: each entry is told once: the PubAck, or the error. WRONG_LAST_SEQUENCE is told to nobody: `refused` is called, and all wait
-        until somebody says where the fence is now (`hold`), or that it is lost (`fail`).
+Rule 1: the server checks a fence when a message arrives. In a replicated stream it refuses a message that arrives while another
+        write under the same fence is not stored yet. There, only one write is in flight, and those that queue meanwhile go as one
+        atomic batch. In other streams writes are pipelined, which costs no round trip.
+Rule 2: the messages of one handler go together. If a batch of several handlers is refused, each handler's messages go again by
+        themselves: a single duplicate Msg-Id, or a single message too large, would keep out all others. The same is done if another
+        stream refuses the batch, because a subject was moved there and this fence says nothing of that stream.
+Rule 3: each entry's waiter is called once, with the PubAck or the error. At WRONG_LAST_SEQUENCE no waiter is called: `refused` is
+        called, and all entries wait until the fence is set again (`hold`), or is lost (`fail`).
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from runner.jetstream.publisher import BATCH_LIMIT, CONFIRM_SECONDS, decode_ack,
 
 PAUSE_SECONDS = 0.005
 INCOMPLETE_TRIES = 3
-"""A batch that stays incomplete may be one whose subjects are several streams' by now."""
+"""After so many tries a batch that stays incomplete is taken to have subjects of several streams by now."""
 BATCH_BYTES = 1 << 20
 ROOM = 160
-"""Bytes that an atomic batch adds to a message's headers, at most."""
+"""Most bytes that an atomic batch adds to a message's headers."""
 
 Message = tuple[bytes, bytes, bytes]
 """Subject, body, and header lines from `NATS/1.0` on, without the empty line at their end."""
 
 
-class Entry:
-    """What goes together, and who is told."""
+class FencedWrite:
+    """Messages that go together, and their waiter."""
 
     __slots__ = ("alone", "argument", "incomplete", "messages", "size", "waiter")
 
@@ -47,13 +47,13 @@ class Entry:
         self.waiter = waiter
         self.argument = argument
         self.alone = False
-        """Not with others': it was refused together with them."""
+        """Whether it must not go with others, because it was refused together with them."""
         self.incomplete = 0
-        """How often its batch was."""
+        """How many times its batch was incomplete."""
 
 
 class FencedWriter:
-    """Everything that one shard writes into one stream."""
+    """All writes of one shard into one stream."""
 
     def __init__(
         self, connection: Connection, stream: str, *, serial: bool, atomic: bool, refused: Callable[[], None]
@@ -68,32 +68,32 @@ class FencedWriter:
         self._atomic = atomic
         self._held = False
         self._head = b""
-        self._waiting: deque[Entry] = deque()
+        self._waiting: deque[FencedWrite] = deque()
         self._flying = 0
         self._paused = False
         self._error: ServerError | None = None
 
     def hold(self, expect: bytes) -> None:
-        """Write under these header lines from now on; empty ones are no fence."""
+        """Write under these header lines from now on; empty lines mean no fence."""
         self._head = expect
         self._held = True
         self._pump()
 
     def wait(self) -> None:
-        """Write nothing until it is said where the fence is."""
+        """Write nothing until the fence is set."""
         self._held = False
 
     def fail(self, error: ServerError) -> None:
-        """The fence is lost for good: tell everybody, now and later."""
+        """The fence is lost for good: give all waiters the error, now and later."""
         self._error = error
         waiting, self._waiting = self._waiting, deque()
         for entry in waiting:
             entry.waiter(entry.argument, None, b"", error)
 
     def send(self, subject: bytes, body: bytes, head: bytes, waiter: Waiter, argument: Any) -> None:
-        """Write one message without waiting. Raises `TooLarge`, and ValueError for a subject that is too long.
+        """Write one message without waiting. Raises `TooLarge`, and ValueError if the subject is too long.
 
-        Where writes are pipelined the waiter gets whatever the server says, a refusal by the fence, too.
+        Where writes are pipelined, the waiter gets any answer of the server, also a refusal by the fence.
         """
         if self._held and not self._serial:
             self._publisher.send(subject, body, head + self._head + b"\r\n", waiter, argument)
@@ -101,7 +101,7 @@ class FencedWriter:
             self.put(((subject, body, head),), waiter, argument)
 
     def put(self, messages: Sequence[Message], waiter: Waiter, argument: Any) -> None:
-        """Write messages that belong together. Raises as `send`; the waiter is told everything else."""
+        """Write messages that belong together. Raises as `send` does; the waiter gets all other results."""
         size, extra = 0, len(self._head) + (ROOM if len(messages) > 1 else 2)
         for subject, body, head in messages:
             if len(subject) > self._wire.limit.longest:
@@ -113,7 +113,7 @@ class FencedWriter:
         if self._error is not None:
             waiter(argument, None, b"", self._error)
             return
-        self._waiting.append(Entry(messages, size, waiter, argument))
+        self._waiting.append(FencedWrite(messages, size, waiter, argument))
         self._pump()
 
     # -- writing ----------------------------------------------------------------------------------------
@@ -127,14 +127,14 @@ class FencedWriter:
                 subject, body, head = messages[0]
                 try:
                     self._publisher.send(subject, body, head + self._head + b"\r\n", self._answered, group)
-                except TooLarge as error:  # by what the fence's number has grown since it was queued
+                except TooLarge as error:  # the fence's number has more digits than when it was queued
                     self._answered(group, None, b"", error)
-                except ValueError as error:  # the server takes less than it was thought to
+                except ValueError as error:  # the server takes less than was known
                     self._answered(group, None, b"", ServerError(str(error)))
             else:
                 self._send_batch(messages, group)
 
-    def _next(self) -> tuple[Entry, ...]:
+    def _next(self) -> tuple[FencedWrite, ...]:
         waiting = self._waiting
         first = waiting.popleft()
         group, count, size = [first], len(first.messages), first.size
@@ -148,22 +148,22 @@ class FencedWriter:
                 group.append(waiting.popleft())
         return tuple(group)
 
-    def _send_batch(self, messages: Sequence[Message], group: tuple[Entry, ...]) -> None:
-        """All of it at once: the commit's answer alone tells, for the server takes one connection's in order."""
+    def _send_batch(self, messages: Sequence[Message], group: tuple[FencedWrite, ...]) -> None:
+        """Send a batch at once: only the commit's answer counts, because the server takes one connection's messages in order."""
         publish, last = self._wire.publish_known, len(messages)
         batch = b"Nats-Batch-Id: %b\r\nNats-Batch-Sequence: " % secrets.token_hex(16).encode()
         fence = self._head
         for number, (subject, body, head) in enumerate(messages, 1):
             if number < last:
                 publish(subject, body, b"", b"%b%b%b%d\r\n\r\n" % (head, fence, batch, number))
-                fence = b""  # the first message's counts for all
+                fence = b""  # the first message's fence counts for all
             else:
                 reply = self._inbox.expect(self._answered, group, subject, CONFIRM_SECONDS)
                 commit = b"%b%b%b%d\r\nNats-Batch-Commit: 1\r\n\r\n" % (head, fence, batch, number)
                 publish(subject, body, reply, commit)
 
     def _answered(
-        self, group: tuple[Entry, ...], header: bytes | None, answer: bytes, error: ServerError | None
+        self, group: tuple[FencedWrite, ...], header: bytes | None, answer: bytes, error: ServerError | None
     ) -> None:
         self._flying -= 1
         if error is not None:
@@ -174,7 +174,7 @@ class FencedWriter:
             self._refuse(group, header, answer)
         self._pump()
 
-    def _refuse(self, group: tuple[Entry, ...], header: bytes | None, answer: bytes) -> None:
+    def _refuse(self, group: tuple[FencedWrite, ...], header: bytes | None, answer: bytes) -> None:
         code, stream = refusal(answer)
         group[0].incomplete += code == codes.BATCH_INCOMPLETE
         if stream not in {"", self._stream} or group[0].incomplete >= INCOMPLETE_TRIES:
@@ -197,7 +197,7 @@ class FencedWriter:
         elif len(group) > 1:
             self._again(group, alone=True)
         elif code == codes.BATCH_DUPLICATE and len(group[0].messages) > 1:
-            # One of them stands; they were stored together, so all of them do.
+            # One of them is stored already; they were stored together, so all of them are.
             self._tell(group, header, b'{"stream":"","seq":0,"duplicate":true}', None)
         else:
             self._tell(group, header, answer, None)
@@ -206,20 +206,20 @@ class FencedWriter:
         self._paused = False
         self._pump()
 
-    def _again(self, group: tuple[Entry, ...], *, alone: bool = False) -> None:
+    def _again(self, group: tuple[FencedWrite, ...], *, alone: bool = False) -> None:
         for entry in reversed(group):
             entry.alone |= alone
             self._waiting.appendleft(entry)
         if self._error is not None:
             self.fail(self._error)
 
-    def _stored(self, group: tuple[Entry, ...], header: bytes | None, answer: bytes) -> None:
+    def _stored(self, group: tuple[FencedWrite, ...], header: bytes | None, answer: bytes) -> None:
         if len(group) == 1:
             self._tell(group, header, answer, None)
             return
         try:
             last = decode_ack(answer).seq
-        except Unfit:  # not the server's
+        except Unfit:  # not an answer of the server
             self._again(group, alone=True)
             return
         first = last + 1 - sum(len(entry.messages) for entry in group)
@@ -229,14 +229,14 @@ class FencedWriter:
             entry.waiter(entry.argument, header, told, None)
 
     def _tell(
-        self, group: tuple[Entry, ...], header: bytes | None, answer: bytes, error: ServerError | None
+        self, group: tuple[FencedWrite, ...], header: bytes | None, answer: bytes, error: ServerError | None
     ) -> None:
         for entry in group:
             entry.waiter(entry.argument, header, answer, error)
 
 
 def refusal(answer: bytes) -> tuple[int, str]:
-    """The server's error code in an answer, and which stream's it is; 0 when it is no error of a stream."""
+    """The error code in an answer, and the stream that it comes from; 0 if it is not an error of a stream."""
     try:
         ack = decode_ack(answer)
     except Unfit:

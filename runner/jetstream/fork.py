@@ -1,9 +1,9 @@
-"""A child that a handler forks: it gets its own signals, and none of our sockets.
+"""A child process that a handler forks: it gets signals of its own, and none of our sockets.
 
-Rule 1: in the child SIGTERM and SIGINT do what they do in any Python program, and no signal wakes our loop. They are
-        blocked over the fork: one that comes before the child has its own handlers would go to ours, and nowhere.
-Rule 2: our sockets are not open in the child: the server sees our end at once when we are killed and the child lives.
-        A descriptor's number stays taken, by the null device: nothing of the child's is closed in its name later.
+Rule 1: in the child SIGTERM and SIGINT do what they do in any Python program, and no signal wakes our event loop. They are blocked
+        during the fork: a signal that came before the child has its own handlers would go to ours, and be lost.
+Rule 2: our sockets are not open in the child, so that the server notices at once if we are killed while the child lives. The null
+        device keeps the number of each descriptor, so that no later descriptor of the child is closed by mistake.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _masks = threading.local()
 
 @contextmanager
 def ours(descriptor: Callable[[], int | None]) -> Iterator[None]:
-    """Let a child have no socket that `descriptor` tells of; it is asked at each fork, for the time of the block."""
+    """Keep a socket out of forked children for the time of the block; `descriptor` gives the socket's descriptor at each fork."""
     _ours.add(descriptor)
     try:
         yield
@@ -42,14 +42,14 @@ def _after() -> None:
 
 def _in_child() -> None:
     try:
-        if _ours:  # else this is no running process of functions, and its forks are no business of ours
+        if _ours:  # else this process runs no functions, and its forks do not concern us
             _let_go()
     finally:
         _after()
 
 
 def _let_go() -> None:
-    with suppress(ValueError):  # in a thread that is not the main one, even in the child
+    with suppress(ValueError):  # in a thread other than the main one, even in the child
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,6 +1,6 @@
-"""The least that the NATS user of `runner gateway` needs.
+"""The least permissions that the NATS user of `runner gateway` needs.
 
-Rule 1: without functions of its own it asks and publishes, and reads nothing but answers: no stream, no durable, no bucket.
+Rule 1: a gateway without functions of its own asks and publishes, and reads only answers: no stream, no durable, no bucket.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from runner.core import identity
 from runner.jetstream.permission import Permission, api, once, publish, subscribe
-from runner.jetstream.permissions import Reader, of_asker, of_run
+from runner.jetstream.permissions import FunctionNeeds, of_asker, of_run
 
 
 def of_gateway(
-    project: str, routed: Sequence[Reader], asks: Sequence[str], publishes: Sequence[str], inbox: str
+    project: str, routed: Sequence[FunctionNeeds], asks: Sequence[str], publishes: Sequence[str], inbox: str
 ) -> list[Permission]:
-    """Of a gateway with these functions, and routes to these subjects."""
+    """The permissions of a gateway with these functions, and with routes to these subjects."""
     found = of_run(project, routed, inbox) if routed else _alone(project, inbox)
     found += of_asker(asks, inbox) if asks else []
     found += [publish(each, "routes into streams") for each in publishes]

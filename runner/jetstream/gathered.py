@@ -1,7 +1,7 @@
-"""The parts of split events as our stream `GATHER` keeps them until they are joined, and a record of each event.
+"""The parts of split events, kept in our stream `GATHER` until they are joined, and a record of each event.
 
-A part is stored once: the stream refuses a second message under a subject. The record replaces the one before it by `Nats-Rollup`,
-and is written by compare-and-set. Both have a TTL: what is never joined goes by itself.
+A part is stored once: the stream refuses a second message under its subject. A new record replaces the previous one by
+`Nats-Rollup`, and is written by compare-and-set. Both have a TTL: an event that is never joined goes by itself.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from runner.core import gather, header, identity, parts
-from runner.core.gather import NONE, Record
+from runner.core.gather import NONE, EventRecord
 from runner.errors import NoStream, ServerError, Unconfirmed
 from runner.jetstream import codes, tolerant
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
-from runner.jetstream.messages import Stored, leader_message, purge, several, subjects
+from runner.jetstream.messages import StoredMessage, leader_message, purge, several, subjects
 from runner.jetstream.ownstreams import AGAIN, GATHER
 from runner.jetstream.place import Place
 
 BUCKET = 1_000
-"""Parts under one token of their subjects: a question for many is answered for up to 1,024 subjects."""
+"""Parts under one token of their subjects: the server answers a multi-get for up to 1,024 subjects."""
 SUBJECT = "Jetrunner-Part-Subject"
-"""What a part was published to."""
+"""The header with the subject that a part was published to."""
 EXPIRED = "Jetrunner-Gather-Expired"
-"""In the message that comes when the time of an event is over: which event."""
+"""The header with the event, in the message that comes when the event's time is over."""
 DAY = 86_400
 DONE_SECONDS = DAY
-"""How long it is known that an event was joined: a part that comes later would begin it again."""
+"""How long a joined event is remembered: else a late part would begin it again."""
 KEPT_SECONDS = 31 * DAY
-"""How long the parts of an event are kept whose function has failed: longer than its dead letter."""
+"""How long parts are kept after `expires` if nothing joins them, or after their function has failed: longer than its dead letter."""
 TRIES = 20
 AGAIN_SECONDS = 0.05
 _FULL = "maximum messages per subject"
 
 
-class Event(Struct, frozen=True):
+class SplitEvent(Struct, frozen=True):
     """A split event, and the function that joins it."""
 
     project: str
@@ -47,23 +47,23 @@ class Event(Struct, frozen=True):
 
     @property
     def subject(self) -> str:
-        """What the subjects of its messages begin with."""
+        """The beginning of the subjects of its messages."""
         return identity.event_subject(self.project, self.function, self.batch)
 
     @property
     def schedule(self) -> str:
-        """Where the end of its time is scheduled."""
+        """The subject on which the end of its time is scheduled."""
         return identity.expiry_subject(self.project, self.function, self.batch)
 
 
 class Gathered:
-    """Reads and writes of `GATHER`. All raise ServerError."""
+    """Reads and writes `GATHER`. All methods raise ServerError."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def read(self, event: Event) -> tuple[Record, int]:
-        """The record of an event and its revision, by the leader; 0: there is none. Raises `NoStream` without `GATHER`."""
+    async def read(self, event: SplitEvent) -> tuple[EventRecord, int]:
+        """The record of an event and its revision, from the leader; 0: there is none. Raises `NoStream` without `GATHER`."""
         subject = f"{event.subject}.state"
         try:
             found = await leader_message(self._connection, GATHER, {"last_by_subj": subject})
@@ -76,8 +76,8 @@ class Gathered:
         record = tolerant.read(gather.decode, found.body, subject)
         return await self._anew(event) if record is None else record, found.sequence
 
-    async def _anew(self, event: Event) -> Record:
-        """The record of an event by the parts that are stored: what stands in its place cannot be read."""
+    async def _anew(self, event: SplitEvent) -> EventRecord:
+        """Make an event's record from the stored parts, because the stored record cannot be read."""
         bits, count = 0, -1
         async for subject, _ in subjects(self._connection, GATHER, f"{event.subject}.*.*"):
             if (index := self._index(event, subject)) is None:
@@ -87,10 +87,10 @@ class Gathered:
                 part = await leader_message(self._connection, GATHER, {"last_by_subj": subject})
                 stack = parts.read(part.header) if part is not None else ()
                 count = stack[-1].count if stack else -1
-        return Record(bits=f"{bits:x}", count=count)
+        return EventRecord(bits=f"{bits:x}", count=count)
 
-    async def write(self, event: Event, record: Record, revision: int, seconds: int) -> bool:
-        """Write the record in the place of the one of this revision; False where another has been written since."""
+    async def write(self, event: SplitEvent, record: EventRecord, revision: int, seconds: int) -> bool:
+        """Replace the record of this revision; False if another record was written since."""
         pairs = [
             ("Nats-Expected-Last-Subject-Sequence", str(revision)),
             ("Nats-Rollup", "sub"),
@@ -105,9 +105,9 @@ class Gathered:
         return True
 
     async def store(
-        self, event: Event, index: int, body: bytes, headers: Iterable[tuple[str, str]], seconds: int
+        self, event: SplitEvent, index: int, body: bytes, headers: Iterable[tuple[str, str]], seconds: int
     ) -> Place | None:
-        """Store a part; it is there when this returns, whichever instance has stored it. Where: None when it was another."""
+        """Store a part. It is there when this returns, whichever instance has stored it; gives its place, None if another has."""
         subject = self._place(event, index)
         pairs = [*headers, ("Nats-TTL", f"{seconds}s")]
         for _ in range(TRIES):
@@ -118,16 +118,16 @@ class Gathered:
                     raise
             else:
                 return Place(GATHER, ack.seq, subject)
-            # The leader refuses a second one while the first is only proposed (measured on three servers): what it can
-            # read is stored.
+            # The leader refuses a second part even while the first is only proposed (measured on three servers).
+            # A part that it can read is stored.
             if await leader_message(self._connection, GATHER, {"last_by_subj": subject}) is not None:
                 return None
             await asyncio.sleep(AGAIN_SECONDS)
         raise Unconfirmed(f"part {index} of {event.batch} is neither stored nor taken")
 
-    async def fetch(self, event: Event, indexes: Sequence[int], most: int) -> dict[int, Stored]:
-        """The parts of these indexes. Raises `TooMany` where they have more bytes, and Unconfirmed where one does not come."""
-        found: dict[int, Stored] = {}
+    async def fetch(self, event: SplitEvent, indexes: Sequence[int], most: int) -> dict[int, StoredMessage]:
+        """The parts of these indexes. Raises `TooMany` if they have more than `most` bytes, `PartsMissing` if one cannot be read."""
+        found: dict[int, StoredMessage] = {}
         size = 0
         for bucket in sorted({index // BUCKET for index in indexes}):
             needed = {index for index in indexes if index // BUCKET == bucket}
@@ -145,24 +145,24 @@ class Gathered:
                     AGAIN_SECONDS
                 )  # a replica has answered that does not have all of them yet
             else:
-                raise Unconfirmed(f"{len(needed - found.keys())} parts of {event.batch} cannot be read")
+                raise PartsMissing(f"{len(needed - found.keys())} parts of {event.batch} cannot be read")
         return found
 
-    async def _bucket(self, event: Event, bucket: int) -> list[Stored]:
-        found: list[Stored] = []
+    async def _bucket(self, event: SplitEvent, bucket: int) -> list[StoredMessage]:
+        found: list[StoredMessage] = []
         after: int | None = 0
         while after is not None:
             ask = {"multi_last": [f"{event.subject}.{bucket}.*"], "batch": 2 * BUCKET, "seq": after + 1}
             more, after = await several(self._connection, GATHER, ask)
             found += more
-            if after == 0:  # somebody has published there, too: these are more subjects than parts
+            if after == 0:  # more subjects than parts: somebody else has published there, too
                 raise ServerError(f"more stands under {event.subject} than its parts")
         return found
 
-    async def keep(self, event: Event, found: dict[int, Stored]) -> None:
-        """Keep parts for a redrive: they are stored again, in the place of those that go sooner."""
+    async def keep(self, event: SplitEvent, found: dict[int, StoredMessage]) -> None:
+        """Keep parts for a redrive: each is stored again, in place of the one that would expire sooner."""
 
-        async def store(part: tuple[int, Stored]) -> None:
+        async def store(part: tuple[int, StoredMessage]) -> None:
             index, stored = part
             kept = own(header.pairs(stored.header or b""))
             where = (SUBJECT, published_to(stored))
@@ -171,10 +171,10 @@ class Gathered:
 
         await map_concurrently(store, [*found.items()])
 
-    async def schedule(self, event: Event, target: str, at: datetime, first: str) -> None:
-        """Have a message come to `target` when the time of an event is over; `first` is the message that it began with.
+    async def schedule(self, event: SplitEvent, target: str, at: datetime, first: str) -> None:
+        """Schedule a message to `target` for the end of an event's time; `first` is the message that the event began with.
 
-        The server keeps one schedule of an event, the last. An event whose record was lost begins anew, with another message.
+        The server keeps one schedule for an event, the last one. An event whose record was lost begins anew, with another message.
         """
         pairs = [
             ("Nats-Schedule", f"@at {at.astimezone(UTC).isoformat().replace('+00:00', 'Z')}"),
@@ -184,23 +184,27 @@ class Gathered:
         ]
         await self._connection.publisher.publish(event.schedule, b"", pairs)
 
-    async def clear(self, event: Event) -> None:
-        """Remove the parts of an event, and the end of its time."""
+    async def clear(self, event: SplitEvent) -> None:
+        """Remove the parts of an event, and the schedule of its end."""
         await purge(self._connection, GATHER, f"{event.subject}.*.*")
         await self.unschedule(event)
 
-    async def unschedule(self, event: Event) -> None:
-        """Remove the end of its time."""
+    async def unschedule(self, event: SplitEvent) -> None:
+        """Remove the schedule of an event's end."""
         await purge(self._connection, AGAIN, event.schedule)
 
     @staticmethod
-    def _place(event: Event, index: int) -> str:
+    def _place(event: SplitEvent, index: int) -> str:
         return f"{event.subject}.{index // BUCKET}.{index}"
 
-    def _index(self, event: Event, subject: str) -> int | None:
-        """Which part stands under a subject; None where somebody else has stored something there."""
+    def _index(self, event: SplitEvent, subject: str) -> int | None:
+        """The index of the part under a subject; None if it is not a part's subject."""
         index = parts.index(subject.rpartition(".")[2])
         return index if index is not None and subject == self._place(event, index) else None
+
+
+class PartsMissing(Unconfirmed):
+    """Parts that the record tells of cannot be read."""
 
 
 class TooMany(Exception):  # noqa: N818  # named by what happened
@@ -212,7 +216,7 @@ class TooMany(Exception):  # noqa: N818  # named by what happened
 
 
 def own(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A part's own headers: none that the server acts on (a rollup would replace another part), or that we add."""
+    """A part's own headers, without those that the server acts on (a rollup would replace another part) or that we add."""
     return [
         pair
         for pair in pairs
@@ -220,6 +224,6 @@ def own(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     ]
 
 
-def published_to(stored: Stored) -> str:
+def published_to(stored: StoredMessage) -> str:
     """The subject that a part was published to."""
     return header.parse(stored.header or b"").get(SUBJECT, "")

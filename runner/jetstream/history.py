@@ -1,19 +1,19 @@
-"""How a stream is now, and whether it is the one that is remembered: the questions of `core/history.py`, asked of its leader."""
+"""The state of a stream, and whether it is the remembered one: it asks the leader what `core/history.py` wants to know."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from runner.core.history import Answers, Identity, State, Verdict, judge
+from runner.core.history import HistoryAnswers, Identity, StreamState, Verdict, judge
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import leader_message, nanoseconds, timestamp
 
 
-def state(info: Mapping[str, Any]) -> State:
-    """A stream's state out of the server's info on it."""
+def state(info: Mapping[str, Any]) -> StreamState:
+    """The state in the server's info on a stream."""
     told, cluster = info["state"], info.get("cluster") or {}
-    return State(
+    return StreamState(
         created=info["created"],
         first=told["first_seq"],
         last=told["last_seq"],
@@ -26,22 +26,22 @@ def state(info: Mapping[str, Any]) -> State:
     )
 
 
-async def look(connection: Connection, stream: str) -> State:
-    """How the stream is now. Raises `ServerError`, also where there is no such stream."""
+async def look(connection: Connection, stream: str) -> StreamState:
+    """The state of a stream now. Raises `ServerError`, also if there is no such stream."""
     return state(await connection.api(f"STREAM.INFO.{stream}"))
 
 
-async def compare(connection: Connection, stream: str, known: Identity, now: State) -> Verdict:
-    """Whether the stream, as it was a moment ago, is the one in which `known` was the newest message."""
-    answers = Answers()
+async def compare(connection: Connection, stream: str, known: Identity, now: StreamState) -> Verdict:
+    """Whether the stream, in its state `now`, is the one in which `known` was the newest message."""
+    answers = HistoryAnswers()
     while True:
         verdict = judge(known, now, answers)
         if not isinstance(verdict, str):
             return verdict
         if verdict == "stands":
-            answers = Answers(await _stored(connection, stream, known.sequence), answers.later)
+            answers = HistoryAnswers(await _stored(connection, stream, known.sequence), answers.later)
         else:
-            answers = Answers(answers.stands, await _later(connection, stream, known.stored_ns))
+            answers = HistoryAnswers(answers.stands, await _later(connection, stream, known.stored_ns))
 
 
 async def _stored(connection: Connection, stream: str, sequence: int) -> int:

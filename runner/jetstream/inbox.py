@@ -1,8 +1,8 @@
-"""The inbox: one subscription that every answer comes to, and who waits for which.
+"""The inbox: one subscription to which all answers come; it passes each to its waiter.
 
-An answer reaches its waiter from within the read that brought it. A waiter is told once: the answer, or the
-error (`Unconfirmed` after its time or when the connection is lost, `PermissionDenied` as soon as the server says so).
-One that gets its answer in many messages says True to each until the last.
+A waiter is called within the read that brought the answer, and only once: with the answer, or with an error (`Unconfirmed` after
+its time or when the connection is lost, `PermissionDenied` as soon as the server says so). A waiter whose answer comes in many
+messages returns True for each until the last.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from runner.jetstream.wire import Unsubscribe
 
 SWEEP_SECONDS = 0.25
 INBOX = b"_INBOX"
-"""What inboxes begin with, unless another prefix is set."""
+"""The beginning of inbox subjects, unless another prefix is set."""
 NO_RESPONDERS = b"NATS/1.0 503"
 clock = time.monotonic
 MORE_SECONDS = 2.0
-"""Longest silence between the messages of one answer."""
+"""Longest silence between two messages of one answer."""
 
 Waiter = Callable[[Any, "bytes | None", bytes, "ServerError | None"], "bool | None"]
 """Called with the argument given to `expect`, the raw header block, the body, and the error or None; True asks for more."""
 
 
 class Inbox:
-    """Answers by token under one inbox subject."""
+    """Passes on the answers that come under one inbox subject, by token."""
 
     def __init__(self, wire: Any, subject: str) -> None:
         self._wire = wire
         self._prefix = subject.encode() + b"."
         self._cut = len(self._prefix)
         self._kind = self._prefix.rpartition(b".")[0].rpartition(b".")[0] + b"."
-        """What inboxes of this connection's prefix begin with."""
+        """The beginning of inboxes with this connection's prefix."""
         self._count = 0
         self._waiting: dict[bytes, tuple[Waiter, Any, bytes, float]] = {}
         self.denials = Denials()
@@ -46,34 +46,34 @@ class Inbox:
         self._unsubscribe: Unsubscribe | None = None
 
     async def open(self) -> None:
-        """Subscribe, and start to watch the time."""
+        """Subscribe, and start to watch the waiters' times."""
         self._unsubscribe = await self._wire.subscribe(self._prefix.decode() + "*", self._arrived)
         self._sweep()
 
     def close(self) -> None:
-        """Tell everyone who still waits, and stop."""
+        """Give all waiters an error, and stop."""
         if self._timer is not None:
             self._timer.cancel()
         self.lost()
 
     def expect(self, waiter: Waiter, argument: Any, subject: bytes, timeout: float) -> bytes:
-        """The reply subject under which an answer to a publish on `subject` reaches `waiter`."""
+        """Give the reply subject under which an answer to a publish on `subject` reaches `waiter`."""
         self._count += 1
         token = b"%d" % self._count
         self._waiting[token] = (waiter, argument, subject, clock() + timeout)
         return self._prefix + token
 
     def forget(self, reply: bytes) -> None:
-        """Nobody waits for this answer any more."""
+        """Forget a waiter: its answer is not needed any more."""
         self._waiting.pop(reply[self._cut :], None)
 
     @property
     def kinds(self) -> tuple[bytes, bytes]:
-        """What inboxes begin with, of the kind that clients make and of ours."""
+        """The beginnings of inboxes as clients make them, and of ours."""
         return INBOX, self._kind
 
     def is_one(self, reply: bytes) -> bool:
-        """Whether a reply is an inbox, of the kind that clients make or of ours."""
+        """Whether a reply subject is an inbox, as clients make them or one of ours."""
         return reply.startswith(self.kinds)
 
     def __len__(self) -> int:
@@ -91,11 +91,11 @@ class Inbox:
             self._waiting[token] = (waiter, argument, asked, clock() + MORE_SECONDS)
 
     def lost(self) -> None:
-        """The connection is lost: no answer will come."""
+        """Give all waiters an error, because the connection is lost."""
         self._fail(list(self._waiting), lambda asked: Unconfirmed("the connection was lost"))
 
     def denied(self, text: str) -> None:
-        """A permission error of the server, which names the subject in lower case and no reply."""
+        """Take in a permission error of the server, which names the subject in lower case and no reply."""
         found = DENIED.search(text)
         if not found:
             return
@@ -117,7 +117,7 @@ class Inbox:
         )
 
     def _sweep(self) -> None:
-        # First, so that a waiter that raises does not end it.
+        # First, so that a waiter that raises does not end the sweep.
         self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
         now = clock()
         late = [token for token, waiting in self._waiting.items() if waiting[3] <= now]
@@ -139,7 +139,7 @@ async def ask(
     timeout: float,
     header: bytes = b"",
 ) -> tuple[bytes | None, bytes]:
-    """Publish, under a raw header block, and wait for the answer: its raw header block and body."""
+    """Publish with a raw header block, and wait for the answer: its raw header block and body."""
     future: asyncio.Future[tuple[bytes | None, bytes]] = asyncio.get_running_loop().create_future()
     reply = inbox.expect(_answer, future, subject, timeout)
     try:

@@ -1,8 +1,8 @@
-"""The bytes in flight of all pulls of one connection: who has how many, and whose turn it is when they are short.
+"""The bytes in flight of all pulls of one connection: how many each may have, and whose turn it is if they are short.
 
-Rule 1: a pull that has nothing gets one message, however large and however little is left: those that wait for that
-        stand in a queue, and one at a time goes over the budget. So nothing stalls.
-Rule 2: while one stands there that could have its message within the budget, the others get nothing more.
+Rule 1: a pull without any messages gets one, however large it is and however few bytes are left. Such pulls stand in a queue, and
+        one at a time may go over the budget, so that no pull stalls.
+Rule 2: while a pull in the queue could have its message within the budget, other pulls get no more bytes.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ class Puller(Protocol):
     coming: int
     """Bytes that were asked for, and may still come."""
     wake: Callable[[], None]
-    """There may be more to have."""
+    """Called when there may be more bytes."""
 
     @property
     def in_flight(self) -> int:
-        """Bytes here and on their way."""
+        """Bytes of messages that are here or on their way."""
 
 
 class InFlight:
-    """`part` is what each slot may have without a look at the others."""
+    """Divides the bytes in flight. Each slot may have `part` bytes without regard to other pulls."""
 
     def __init__(self, total: int = DEFAULT) -> None:
         self._budget = parts(total)
         self._slots: dict[Puller, int] = {}
-        """Of every open pull."""
+        """The number of slots of every open pull."""
         self._holding: set[Puller] = set()
         self._expected = 0
         self._large: set[Puller] = set()
         """Pulls with large messages."""
         self._queue: dict[Puller, int] = {}
-        """Pulls that have nothing and got nothing, and how many bytes they need."""
+        """The queue: pulls without messages that got no bytes, and how many bytes each needs."""
         self._over: Puller | None = None
-        """The one that may go over the budget, by one message."""
+        """The pull that may go over the budget, by one message."""
         self.part = self._budget.part(0)
         self.waits = self._budget.waiting
         """Bytes that may wait in one shard behind other messages of their key."""
 
     def expect(self, slots: int) -> None:
-        """So many slots will be open: what is asked for before that is not more than their part."""
+        """Expect so many slots, so that pulls that open early ask for no more than their part."""
         self._expected = slots
         self._divide()
 
     def open(self, pull: Puller, *, holds: bool) -> None:
-        """It asks for messages from now on; whether some may wait behind others of their key."""
+        """Add a pull that asks for messages from now on; `holds`: its messages may wait behind others of their key."""
         self._slots[pull] = pull.limit
         if holds:
             self._holding.add(pull)
         self._divide()
 
     def close(self, pull: Puller) -> None:
-        """It asks for nothing more."""
+        """Remove a pull that asks for no more messages."""
         self._slots.pop(pull, None)
         self._holding.discard(pull)
         self.leave(pull)
@@ -70,7 +70,7 @@ class InFlight:
         self.waits = self._budget.waiting // max(1, len(self._holding))
 
     def leave(self, pull: Puller) -> None:
-        """Its messages are small: its part is enough."""
+        """Take a pull out of those with large messages: its part is enough."""
         if pull in self._large:
             self._large.discard(pull)
             self._queue.pop(pull, None)
@@ -79,12 +79,12 @@ class InFlight:
             self.freed()
 
     def stand_back(self, pull: Puller) -> None:
-        """It asks for nothing now, and has no place in the queue until it does."""
+        """Take a pull out of the queue, because it asks for no bytes now."""
         if self._queue.pop(pull, None) is not None:
             self.freed()
 
     def grant(self, pull: Puller, least: int) -> int:
-        """How many bytes it may ask for now; 0 where that would be less than `least`: it is woken when there are more."""
+        """How many bytes a pull may ask for now; 0 if that would be less than `least`: it is woken when there are more."""
         self._large.add(pull)
         rest = [each for each in self._large if each is not pull and each is not self._over]
         others, coming = sum(each.in_flight for each in rest), sum(each.coming for each in rest)
@@ -112,12 +112,12 @@ class InFlight:
 
     @property
     def _turn(self) -> Puller | None:
-        """Whose turn it is, of those that need not go over the budget."""
+        """The first pull in the queue that need not go over the budget."""
         largest = self._budget.largest
         return next((each for each, least in self._queue.items() if least <= largest), None)
 
     def freed(self) -> None:
-        """There may be more to have: tell those that wait."""
+        """Wake pulls in the queue, because there may be more bytes."""
         if self._queue:
             next(iter(self._queue)).wake()
             if (turn := self._turn) is not None:

@@ -1,4 +1,4 @@
-"""The message that is asked about, and what instances say of it."""
+"""The message that `runner message show` asks about, and the answers of instances."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Struct
 from runner.core import sharding
 from runner.core.origin import Origin
 from runner.core.storyfacts import Hand
-from runner.jetstream.messages import Stored
+from runner.jetstream.messages import StoredMessage
 
 
 class Inquired(Struct, frozen=True):
@@ -18,38 +18,38 @@ class Inquired(Struct, frozen=True):
 
     stream: str
     sequence: int
-    stored: Stored | None
-    """None: its stream has let go of it."""
+    stored: StoredMessage | None
+    """None if its stream has removed it."""
     info: Mapping[str, Any]
-    """The server's on the stream."""
+    """The server's info on the stream."""
 
     @property
     def origin(self) -> Origin:
-        """Its place; without its time and subject where it is not there any more."""
+        """The message's place; without time and subject if the message is gone."""
         if self.stored is None:
             return Origin(self.stream, self.sequence, 0, "")
         subject = sharding.original(self.stored.subject)
         return Origin(self.stream, self.sequence, self.stored.stored_ns, subject)
 
     def is_at(self, place: Origin | None) -> bool:
-        """Whether a place is this message's; of one that is gone, its number has to do."""
+        """Whether a place is that of this message; if the message is gone, stream and sequence have to do."""
         if place is None or (place.stream, place.sequence) != (self.stream, self.sequence):
             return False
         return self.stored is None or place.timestamp_ns in (0, self.stored.stored_ns)
 
 
 class InstanceAnswers(Struct, frozen=True):
-    """What the instances of a project have said."""
+    """The answers of a project's instances."""
 
     hands: Mapping[str, tuple[Hand, ...]] = {}
-    """By function."""
+    """What the instances hold of the message, by function."""
     runs: Mapping[str, int] = {}
-    """How many of them run each function."""
+    """How many instances run each function."""
     names: frozenset[str] = frozenset()
 
 
 def hands(told: Sequence[Mapping[str, Any]], held: Sequence[tuple[str, Hand]]) -> InstanceAnswers:
-    """What instances have said: their snapshots, and what each has of the message, by function."""
+    """Collect the answers: the instances' snapshots, and what each holds of the message, by function."""
     by_function: dict[str, list[Hand]] = {}
     for function, hand in held:
         by_function.setdefault(function, []).append(hand)

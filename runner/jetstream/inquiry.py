@@ -1,7 +1,7 @@
-"""What the server knows of one message in one function: the facts that its story is told by (`core/story.py`).
+"""What the server knows of one message in one function: the facts that its story is made from (`core/story.py`).
 
-Rule 1: everything is read from leaders, but for dead letters and outputs, which are read many at once.
-Rule 2: nothing is written, and nobody is asked for the message anew.
+Rule 1: all facts are read from leaders, except for dead letters and outputs, which are read many at once.
+Rule 2: an inquiry writes nothing, and has no message delivered again.
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ from runner.core.checked import Unfit
 from runner.core.kepterror import KeptError
 from runner.core.origin import Origin
 from runner.core.redaction import Rules
-from runner.core.storyfacts import Facts, Gathering, Letter
+from runner.core.storyfacts import GatheringFacts, LetterFacts, StoryFacts
 from runner.errors import ServerError
 from runner.jetstream import codes, consumer, readers
 from runner.jetstream.connection import Connection
 from runner.jetstream.deadletterpage import PAGE, pages
 from runner.jetstream.deadletters import Selection
-from runner.jetstream.gathered import Event, Gathered
+from runner.jetstream.gathered import Gathered, SplitEvent
 from runner.jetstream.inquired import Inquired, InstanceAnswers
 from runner.jetstream.messages import leader_message, one_by_one
 from runner.jetstream.orderinquiry import OrderInquiry
 from runner.jetstream.ownstreams import AGAIN, ERRORS
-from runner.jetstream.readers import Reader
+from runner.jetstream.readers import ReadingFunction
 
 LETTERS = 4_096
-"""Dead letters of a function that are looked at."""
+"""Most dead letters of a function that are searched."""
 AGAIN_MOST = 100
-"""Messages that were sent back to a function that are looked at."""
+"""Most messages sent back to a function that are searched."""
 
 
 class Inquiry:
-    """Asks about one message."""
+    """Collects the facts of one message."""
 
     def __init__(self, connection: Connection, about: Inquired, rules: Rules) -> None:
-        """`rules` say what is not shown of it."""
+        """`rules` say which values of the message must not be shown."""
         self._connection = connection
         self._about = about
         self._rules = rules
         self._order = OrderInquiry(connection, about)
 
-    async def facts(self, reader: Reader, answers: InstanceAnswers) -> tuple[Facts, Origin]:
-        """What is known of the message in one function, and its place, as far as something tells it. Raises ServerError."""
+    async def facts(self, reader: ReadingFunction, answers: InstanceAnswers) -> tuple[StoryFacts, Origin]:
+        """The facts of the message in one function, and its place, as far as known. Raises ServerError."""
         about, function = self._about, reader.function
         kept = await self._kept(reader)
         letter, whole = await self._letter(reader, kept)
@@ -53,7 +53,7 @@ class Inquiry:
             if kept is not None and not place.timestamp_ns:
                 place = structs.replace(place, timestamp_ns=kept.stored)
         state, config = about.info["state"], about.info["config"]
-        facts = Facts(
+        facts = StoryFacts(
             sequence=about.sequence,
             stored_ns=place.timestamp_ns,
             now=self._connection.clock.now(),
@@ -73,8 +73,8 @@ class Inquiry:
             return await self._order.facts(reader, facts, place, answers), place
         return await self._sent_back(reader, facts), place
 
-    async def _kept(self, reader: Reader) -> KeptError | None:
-        """What its last attempt has failed with."""
+    async def _kept(self, reader: ReadingFunction) -> KeptError | None:
+        """The kept error of its last attempt."""
         about = self._about
         subject = identity.error_subject(reader.project, reader.function, about.stream, about.sequence)
         stored = await leader_message(
@@ -89,9 +89,9 @@ class Inquiry:
         return kept
 
     async def _letter(
-        self, reader: Reader, kept: KeptError | None
-    ) -> tuple[tuple[Letter, Origin] | None, bool]:
-        """Its dead letter, the last one; and whether all that could be its own were looked at."""
+        self, reader: ReadingFunction, kept: KeptError | None
+    ) -> tuple[tuple[LetterFacts, Origin] | None, bool]:
+        """Its last dead letter, and whether all letters that may be its own were searched."""
         since = self._about.origin.timestamp_ns / 1e9
         if kept is not None:
             since = max(since, kept.time - 60.0)
@@ -113,11 +113,13 @@ class Inquiry:
         if found is None:
             return None, whole
         found = deadletter.redacted(found, self._rules)
-        told = Letter(found.sequence, found.time, found.reason, found.error, found.message, found.attempts)
+        told = LetterFacts(
+            found.sequence, found.time, found.reason, found.error, found.message, found.attempts
+        )
         return (told, found.origin), True
 
-    async def _sent_back(self, reader: Reader, facts: Facts) -> Facts:
-        """With the copy that was sent back to the function, where one is there: then that one's fate counts."""
+    async def _sent_back(self, reader: ReadingFunction, facts: StoryFacts) -> StoryFacts:
+        """The facts, with those of the copy that was sent back to the function: if there is one, its fate counts."""
         subject = identity.again_subject(reader.project, reader.function)
         looked = 0
         async for stored in one_by_one(self._connection, AGAIN, subject):
@@ -141,17 +143,17 @@ class Inquiry:
             letter=facts.letter if facts.letter is not None and facts.letter.time > stored.time else None,
         )
 
-    async def _gathering(self, reader: Reader) -> Gathering | None:
-        """The event that it is a part of, where the function joins such."""
+    async def _gathering(self, reader: ReadingFunction) -> GatheringFacts | None:
+        """The event that the message is a part of, if the function joins events."""
         stored = self._about.stored
         if reader.known is None or not reader.known.joins or stored is None:
             return None
         stack = parts.read(stored.header)
         if not stack:
             return None
-        event = Event(reader.project, reader.function, stack[-1].batch)
+        event = SplitEvent(reader.project, reader.function, stack[-1].batch)
         record, _ = await Gathered(self._connection).read(event)
-        return Gathering(
+        return GatheringFacts(
             len(record.present),
             max(record.count, stack[-1].count),
             record.runner,

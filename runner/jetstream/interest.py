@@ -1,7 +1,7 @@
-"""Streams with interest retention: they keep a message for the durables that stand when it is stored, and for no others.
+"""Streams with interest retention: they keep a message only for the durables that exist when it is stored.
 
-Rule 1: the durables of a generation of shards stand before the stream stores anything under its subjects.
-Rule 2: they are made as the instance that owns the shard would make them, so that it finds nothing to change.
+Rule 1: the durables of a generation of shards are made before the stream stores any message under its subjects.
+Rule 2: they get the settings that the owner of the shard would give them, so that the owner finds nothing to change.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ INTEREST = "interest"
 
 
 def forgets(config: Mapping[str, Any]) -> bool:
-    """Whether a stream drops what no durable waits for."""
+    """Whether a stream drops messages that no durable waits for."""
     return config.get("retention") == INTEREST
 
 
 async def stand(connection: Connection, stream: str, shards: Sequence[ConsumerConfig]) -> None:
-    """Make the durables of a function for all shards of a generation; those that are there stay as they are.
+    """Make a function's durables for all shards of a generation; existing ones stay as they are.
 
-    A change that is refused after this leaves them behind: nothing comes for them, and the next one finds them.
+    If the following change is refused, they remain: no messages come for them, and the next change finds them.
     """
     await map_concurrently(partial(consumer.ensure, connection, stream), shards)

@@ -1,4 +1,4 @@
-"""What the server has: streams, their consumers, and what they hold."""
+"""The streams and consumers on the server, and their content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.core import fence, sharding
 from runner.core.streams.config import DeclaredStream, wanted
-from runner.core.streams.danger import Holdings, Reader
+from runner.core.streams.danger import StandingConsumer, StreamHoldings
 from runner.core.streams.plan import function_of
 from runner.core.subject import covers, matches
 from runner.errors import ServerError
@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 20.0
 async def real_streams(
     connection: Connection, patience: float = PATIENCE_SECONDS
 ) -> dict[str, dict[str, Any]]:
-    """The configuration of every stream of the account, by name; so many seconds are waited for a whole list."""
+    """The configurations of all streams of the account, by name; waits `patience` seconds for a complete list."""
 
     async def whole() -> dict[str, dict[str, Any]]:
         return (await listed(connection, "STREAM.LIST", "streams")).whole()
@@ -38,7 +38,7 @@ async def real_streams(
 async def consumers_on(
     connection: Connection, stream: str, patience: float = PATIENCE_SECONDS
 ) -> list[dict[str, Any]]:
-    """The server's info on every durable consumer of a stream; so many seconds are waited for a whole list."""
+    """The server's info on all durable consumers of a stream; waits `patience` seconds for a complete list."""
 
     async def whole() -> dict[str, dict[str, Any]]:
         return (await listed(connection, f"CONSUMER.LIST.{stream}", "consumers")).whole()
@@ -48,7 +48,7 @@ async def consumers_on(
 
 
 async def stream_info(connection: Connection, name: str) -> dict[str, Any] | None:
-    """The server's info on a stream; None when there is no such stream."""
+    """The server's info on a stream; None if there is no such stream."""
     try:
         return await connection.api(f"STREAM.INFO.{name}")
     except ServerError as error:
@@ -59,15 +59,15 @@ async def stream_info(connection: Connection, name: str) -> dict[str, Any] | Non
 
 async def holdings(
     connection: Connection, stream: DeclaredStream, info: Mapping[str, Any], project: str = ""
-) -> Holdings:
-    """What a declared change could hurt. Only what could matter is read: counting subjects is dear to the server.
+) -> StreamHoldings:
+    """Facts of a stream that a declared change could hurt. Only those that matter are read: counting subjects is expensive.
 
-    Consumers are ours when they are durables of a function of `project`.
+    Consumers are ours if they are durables of a function of `project`.
     """
     state, config = info["state"], info["config"]
     sharded = sharding.read(config) is not None
     readers = [
-        Reader(
+        StandingConsumer(
             consumer["name"],
             subjects_of(consumer["config"]) if sharded else filters_of(consumer["config"]),
             ours=bool(project) and function_of(consumer["name"], project) is not None,
@@ -86,14 +86,14 @@ async def holdings(
         if config.get("subject_transform") and not sharded and state["messages"]:
             uncaptured[gone] = state[
                 "messages"
-            ]  # stored under other subjects: which ones came from here is not known
+            ]  # stored under other subjects, so it is not known which came from here
             continue
         for stored in (gone, f"shard.*.*.{gone}") if sharded else (gone,):
             async for subject, count in subjects(connection, stream.name, stored):
                 original = sharding.original(subject) if sharded else subject
                 if not any(matches(pattern, original) for pattern in stream.subjects):
                     uncaptured[original] = uncaptured.get(original, 0) + count
-    return Holdings(
+    return StreamHoldings(
         messages=state["messages"],
         bytes=state["bytes"],
         oldest=_age(info) if state["messages"] else 0.0,
@@ -104,21 +104,21 @@ async def holdings(
 
 
 async def count(connection: Connection, stream: str, pattern: str) -> int:
-    """How many messages a stream holds under the subjects that the pattern matches; dear where these are many."""
+    """How many messages a stream holds under the matching subjects; expensive if these are many."""
     return sum([number async for _, number in subjects(connection, stream, pattern)])
 
 
 def published(filters: tuple[str, ...]) -> tuple[str, ...]:
-    """Give filters on a sharded stream as filters on subjects as they are published."""
+    """Turn filters on a sharded stream into filters on subjects as published."""
     return tuple(dict.fromkeys(re.sub(r"^shard\.(\d+|\*)\.(\d+|\*)\.", "", text) for text in filters))
 
 
 def subjects_of(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say what a consumer reads, as published; nothing where it has no filter and reads all."""
+    """The subjects that a consumer reads, as published; empty if it has no filter and reads all."""
     return published(filters_of(config))
 
 
 def _age(info: Mapping[str, Any]) -> float:
-    """Seconds since the oldest message, both by the server's clock."""
+    """The age of the oldest message in seconds, by the server's clock."""
     now = datetime.datetime.fromisoformat(info["ts"])
     return (now - datetime.datetime.fromisoformat(info["state"]["first_ts"])).total_seconds()

@@ -1,8 +1,8 @@
-"""Marks of keys in the bucket: what is kept of a key that is parked, or comes back.
+"""Marks of keys in the bucket: each says whether a key is parked or comes back, and with which dead letters.
 
-Rule 1: everything is read from the bucket's leader: a replica that lags would let a later message of a key pass.
-Rule 2: a mark is written by compare-and-set; who was slower reads what stands, and decides anew.
-Rule 3: what stands there and is no mark keeps nothing back, and is written over.
+Rule 1: marks are read from the bucket's leader: a lagging replica would let a later message of a key pass.
+Rule 2: a mark is written by compare-and-set; whoever was slower reads the new mark, and decides again.
+Rule 3: a value that is not a mark keeps no messages back, and is overwritten.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from runner.jetstream.tolerant import pass_over
 from runner.jetstream.wire import Unsubscribe
 
 FORGOTTEN = "24h"
-"""A key that is free again is remembered so long: for messages whose ack was lost in a crash."""
+"""How long a freed key is remembered, for messages whose ack was lost in a crash."""
 NOTHING = "60s"
-"""The same where there is nothing to remember of it."""
+"""How long the mark of a freed key stays if there is nothing to remember."""
 
 
 class Full(JetrunnerError):  # noqa: N818  named by what happened, as its siblings are
     """Too many dead letters of a key are on their way already."""
 
 
-class Entry(Struct, frozen=True):
+class MarkEntry(Struct, frozen=True):
     """A mark, and the revision that the next write must name."""
 
     mark: Mark
     revision: int
-    """0: it is not in the bucket yet, or not any more."""
+    """0: the mark is not in the bucket yet, or not any more."""
 
-    def is_before(self, known: Entry | None) -> bool:
-        """Whether it was written before one that is known."""
+    def is_before(self, known: MarkEntry | None) -> bool:
+        """Whether the mark was written before a known one."""
         return known is not None and self.revision < known.revision
 
 
@@ -53,7 +53,7 @@ class KeyMarks:
         self._project = project
 
     async def names(self, function: str = "*", key: str = "") -> list[Name]:
-        """Every key that has a mark, of one function or all; with a key, that one alone."""
+        """The names of all keys with a mark, of one function or of all; with `key` only that one."""
         found: list[Name] = []
         for subject in await self._kv.keys(identity.parked_subject(self._project, function, key)):
             name = name_of(subject)
@@ -65,27 +65,27 @@ class KeyMarks:
                 found.append((name[0], entry.mark.key))
         return found
 
-    async def mark(self, function: str, key: str) -> Entry | None:
-        """A key's mark; None when it has none. What cannot be read counts as one that keeps nothing back."""
+    async def mark(self, function: str, key: str) -> MarkEntry | None:
+        """A key's mark; None if it has none. A value that cannot be read counts as a mark that keeps nothing back."""
         return await self._at(identity.parked_subject(self._project, function, key))
 
-    async def _at(self, subject: str) -> Entry | None:
+    async def _at(self, subject: str) -> MarkEntry | None:
         entry = await self._kv.leader(subject)
         return self._read(subject, entry) if entry.revision else None
 
-    async def all(self, function: str) -> list[Entry]:
-        """The marks of all keys of a function, as any replica has them."""
+    async def all(self, function: str) -> list[MarkEntry]:
+        """The marks of all keys of a function, read from any replica."""
         found = await self._kv.read([identity.parked_subject(self._project, function)])
         return [
             entry for subject, value in found.items() if (entry := self._read(subject, value)) is not None
         ]
 
     async def newest(self, function: str) -> int:
-        """The revision of the mark of a function that was written last; 0 when there is none."""
+        """The revision of a function's mark that was written last; 0 if there is none."""
         return (await self._kv.leader(identity.parked_subject(self._project, function))).revision
 
-    def _read(self, subject: str, entry: kv.Entry) -> Entry | None:
-        """None for what has no key, or stands where its key does not."""
+    def _read(self, subject: str, entry: kv.Entry) -> MarkEntry | None:
+        """Read a mark; None if its subject has no key, or is not that of its key."""
         name = name_of(subject)
         if name is None:
             pass_over(subject, "it names no key")
@@ -95,16 +95,18 @@ class KeyMarks:
         try:
             mark = park.read(entry.value)
             if identity.key_token(mark.key) == token:
-                return Entry(mark, entry.revision)
+                return MarkEntry(mark, entry.revision)
         except Unfit as error:
             why = error
         pass_over(subject, why)
-        return None if token.startswith(identity.HASHED) else Entry(park.unmarked(token, ()), entry.revision)
+        return (
+            None if token.startswith(identity.HASHED) else MarkEntry(park.unmarked(token, ()), entry.revision)
+        )
 
-    async def write(self, function: str, mark: Mark, revision: int) -> Entry | None:
-        """Write a key's mark if its revision is still this one (0: there is none); None when somebody else has written.
+    async def write(self, function: str, mark: Mark, revision: int) -> MarkEntry | None:
+        """Write a key's mark if its revision is still `revision` (0: there is no mark); None if somebody else has written.
 
-        Raises JetrunnerError for one that nobody could read: what stands there counts.
+        Raises JetrunnerError if nobody could read the mark; then the old one stays.
         """
         subject = identity.parked_subject(self._project, function, mark.key)
         ttl = "" if mark.diverts else FORGOTTEN if mark.worth else NOTHING
@@ -114,14 +116,14 @@ class KeyMarks:
             raise JetrunnerError(f"the mark of key {mark.key} of {function} is none: {error}") from None
         written = await self._kv.swap(subject, value, revision, ttl)
         if written is not None:
-            return Entry(mark, written)
-        standing = await self.mark(function, mark.key)  # it may be ours, of a write whose answer was lost
+            return MarkEntry(mark, written)
+        standing = await self.mark(function, mark.key)  # ours, if the answer was lost
         return standing if standing is not None and standing.mark == mark else None
 
     async def watch(self, function: str, changed: Callable[[Mark], None]) -> Unsubscribe:
-        """Call `changed(mark)` for every mark from now on that somebody writes.
+        """Call `changed(mark)` for every mark that is written from now on.
 
-        The server tells it when it comes in: it is not stored yet then, and may still be refused.
+        The server reports a mark when it arrives: the mark is not stored yet then, and may still be refused.
         """
 
         def written(subject: str, value: bytes) -> None:
@@ -132,8 +134,8 @@ class KeyMarks:
         pattern = identity.parked_subject(self._project, function)
         return await self._kv.watch(pattern, written)
 
-    async def bring_back(self, function: str, key: str, now: float) -> Entry | None:
-        """Tell the key's owner to bring it back; None when it is not parked."""
+    async def bring_back(self, function: str, key: str, now: float) -> MarkEntry | None:
+        """Have the key's owner bring the key back; None if it is not parked."""
 
         def change(mark: Mark | None) -> Mark | None:
             if mark is None or mark.state == "free":
@@ -144,10 +146,10 @@ class KeyMarks:
 
     async def skip(
         self, function: str, key: str, head: Origin, letter: Letter | None, now: float
-    ) -> Entry | None:
-        """Tell the key's owner to bring it back without `head`, whose dead letter goes.
+    ) -> MarkEntry | None:
+        """Have the key's owner bring the key back without `head`, whose dead letter is removed.
 
-        None when the key does not wait behind that message any more, or it may be at work already.
+        None if the key does not wait behind that message any more, or the message may already be in work.
         """
 
         def change(mark: Mark | None) -> Mark | None:
@@ -164,10 +166,10 @@ class KeyMarks:
         now: float,
         *,
         even_parked: bool = False,
-    ) -> Entry | None:
-        """Have the key's owner run these dead letters; None when the key is parked, unless they may come with it later.
+    ) -> MarkEntry | None:
+        """Have the key's owner run these dead letters; None if the key is parked, unless `even_parked` lets them come with it later.
 
-        Raises `Full` when too many are on their way already.
+        Raises `Full` if too many are on their way already.
         """
 
         def change(mark: Mark | None) -> Mark | None:
@@ -187,8 +189,8 @@ class KeyMarks:
 
     async def _change(
         self, function: str, key: str, change: Callable[[Mark | None], Mark | None]
-    ) -> Entry | None:
-        """Write what a key's mark changes to, whoever writes meanwhile; None where `change` makes no mark of it."""
+    ) -> MarkEntry | None:
+        """Change a key's mark by `change`, again if somebody else writes meanwhile; None if `change` gives None."""
         while True:
             entry = await self.mark(function, key)
             after = change(entry.mark if entry is not None else None)

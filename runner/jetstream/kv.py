@@ -1,7 +1,7 @@
-"""The bucket: small facts that outlive a process, one a key, in a key-value bucket of NATS.
+"""The bucket: small facts that outlive a process, one under each key, in a key-value bucket of NATS.
 
-A revision is the key's last sequence in the bucket's stream; it fences: what names an older one in a compare-and-set is refused.
-A key that is written with a TTL (`Nats-TTL`, at least a second) is gone after it.
+A revision is the key's last sequence in the bucket's stream. It acts as a fence: a compare-and-set with an older revision is
+refused. A key that is written with a TTL (`Nats-TTL`, at least 1 s) is gone after it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ PREFIX = f"$KV.{ownstreams.BUCKET}."
 PATIENCE_SECONDS = 30.0
 BEHIND_SECONDS = 0.01
 EVERYTHING = 1 << 30
-"""A batch without an end, but for the server's limit of bytes in one answer."""
+"""A batch limited only by the server's limit of bytes in one answer."""
 
 
 class Entry(NamedTuple):
-    """A key's value, and the revision that a compare-and-set must name; revision 0: it is not there."""
+    """A key's value, and the revision for a compare-and-set; revision 0: there is no such key."""
 
     value: bytes
     revision: int
@@ -42,10 +42,10 @@ NOTHING = Entry(b"", 0)
 
 
 class KV:
-    """Reads and confirmed writes of the bucket's keys.
+    """Reads the bucket's keys, and writes them with confirmation.
 
-    With `patience`, `get`, `put`, `swap` and `remove` repeat for so many seconds what may pass, and make a bucket again that
-    is gone; without, each is tried once.
+    With `patience`, `get`, `put`, `swap` and `remove` repeat after temporary errors for so many seconds, and make the bucket again
+    if it is gone. Without it, each is tried once.
     """
 
     def __init__(self, connection: Connection, patience: float | None = None) -> None:
@@ -61,7 +61,7 @@ class KV:
             try:
                 return await once()
             except NoStream:
-                await ownstreams.ensure(self._connection, BUCKET_STREAM)
+                await ownstreams.restore(self._connection, BUCKET_STREAM)
                 raise
 
         return await retry_until(mending, self._patience)
@@ -69,7 +69,7 @@ class KV:
     # -- reading ----------------------------------------------------------------------------------------
 
     async def leader(self, key: str) -> Entry:
-        """The key's entry, by the bucket's leader: a replica may still show what was written or removed just now.
+        """The key's entry, read from the bucket's leader, because a replica may lag.
 
         With wildcards, the entry of the key that was written last.
         """
@@ -77,7 +77,7 @@ class KV:
         return Entry(found.body, found.sequence) if found is not None else NOTHING
 
     async def get(self, key: str) -> Entry:
-        """The same; by any replica where the credentials do not allow to ask the leader. A bucket that is gone is made again."""
+        """The key's entry; from any replica if the credentials do not allow to ask the leader. A bucket that is gone is made again."""
 
         async def once() -> Entry:
             try:
@@ -85,7 +85,7 @@ class KV:
             except ServerError as error:
                 if error.code != codes.STREAM_NOT_FOUND:
                     raise
-                await ownstreams.ensure(self._connection, BUCKET_STREAM)
+                await ownstreams.restore(self._connection, BUCKET_STREAM)
                 return NOTHING
 
         if self._may_ask_leader:
@@ -99,35 +99,38 @@ class KV:
         return Entry(body, int(sequence)) if sequence else NOTHING
 
     async def keys(self, pattern: str) -> list[str]:
-        """Every key that matches (NATS wildcards), by the bucket's leader."""
+        """All keys that match (NATS wildcards), read from the bucket's leader."""
         found = messages.subjects(self._connection, BUCKET_STREAM, PREFIX + pattern)
         return [subject.removeprefix(PREFIX) async for subject, _ in found]
 
     async def read(self, patterns: Iterable[str]) -> dict[str, Entry]:
-        """Every key that matches, as a replica has it now; one round trip for up to 1,024 keys."""
+        """All entries that match, from a replica; one round trip for up to 1,024 keys."""
         subjects = [PREFIX + pattern for pattern in patterns]
         found, after = await self._ask({"multi_last": subjects})
         if after is not None:
-            # One server goes through the keys by sequence: one that is written meanwhile moves on, and is not passed over.
+            # One server goes through the keys by sequence: a key that is written meanwhile moves on, and is not passed over.
             for subject in subjects:
                 found |= await self._since(subject, 1)
         return found
 
     async def read_leader(self, pattern: str) -> dict[str, Entry]:
-        """Like `read`, by the bucket's leader: a question for each key."""
+        """All entries that match, read from the bucket's leader with one request for each key."""
         names = (name.encode("utf-8", "surrogateescape") for name in await self.keys(pattern))
         keys = [key for name in names if (key := key_of(name)) is not None]
         entries = zip(keys, await map_concurrently(self.leader, keys), strict=True)
         return {key: entry for key, entry in entries if entry.revision}
 
     async def written_since(self, pattern: str, first: Callable[[Entry], int]) -> list[Entry]:
-        """What was written to these keys from the sequence on that the last write tells, by the bucket's leader."""
-        # The last one is read anew each turn: it may run out, or be written again, in between.
+        """Entries of these keys that were written at or after a sequence, up to date with the bucket's leader.
+
+        `first` gives the sequence from the entry that was written last.
+        """
+        # The last entry is read again each turn: it may expire, or be written again, in between.
         while (last := await self.leader(pattern)).revision:
             found = await self._since(PREFIX + pattern, min(first(last), last.revision))
             if any(entry.revision >= last.revision for entry in found.values()):
                 return list(found.values())
-            await asyncio.sleep(BEHIND_SECONDS)  # it was a replica that answered, and it does not know yet
+            await asyncio.sleep(BEHIND_SECONDS)  # a replica has answered that lags
         return []
 
     async def _since(self, subject: str, sequence: int) -> dict[str, Entry]:
@@ -139,15 +142,15 @@ class KV:
         return found
 
     async def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Entry], int | None]:
-        """An answer of many messages, and the sequence after which there are more; None when it is whole."""
+        """Ask for many messages; gives them and the sequence after which there are more, None if there are none."""
         found, after = await messages.several(self._connection, BUCKET_STREAM, request)
         keys = ((key_of(stored.subject.encode("utf-8", "surrogateescape")), stored) for stored in found)
         return {key: Entry(stored.body, stored.sequence) for key, stored in keys if key is not None}, after
 
     async def watch(self, pattern: str, changed: Callable[[str, bytes], None]) -> Unsubscribe:
-        """Call `changed(key, value)` for every write from now on, also for one that the server refuses then.
+        """Call `changed(key, value)` for every write from now on, also for one that the server then refuses.
 
-        What runs out by its TTL is not told.
+        Keys that expire by their TTL are not reported.
         """
 
         def arrived(subject: bytes, _reply: bytes, _header: bytes | None, body: bytes) -> None:
@@ -161,27 +164,27 @@ class KV:
     # -- writing ----------------------------------------------------------------------------------------
 
     async def put(self, key: str, value: bytes, ttl: str = "", timeout: float = CONFIRM_SECONDS) -> int:
-        """Write a key, whatever stands there; it is confirmed when this returns its revision. With a `ttl`, as `10s`, it is gone after it."""
+        """Write a key whatever its value; returns its revision once confirmed. With a `ttl`, such as `10s`, the key is gone after it."""
         pairs = [("Nats-TTL", ttl)] if ttl else []
         publish = self._connection.publisher.publish
         return (await self._try(partial(publish, PREFIX + key, value, pairs, timeout=timeout))).seq
 
     async def swap(self, key: str, value: bytes, revision: int, ttl: str = "") -> int | None:
-        """Write if the key's revision is still this one (0: it is not there); the new revision, None when it moved.
+        """Write if the key's revision is still `revision` (0: there is no key); gives the new revision, None if it has changed.
 
-        None also when an earlier try was stored without our hearing of it.
+        None also if an earlier try was stored, but its answer was lost.
         """
         pairs = [("Nats-TTL", ttl)] if ttl else []
         return await self._try(partial(messages.swap, self._connection, PREFIX + key, value, revision, pairs))
 
     async def remove(self, pattern: str, revision: int | None = None) -> bool:
-        """Remove keys and leave no marker behind; with a revision, only what has moved no further. Whether anything was there."""
+        """Remove keys without a marker; with `revision`, only values up to it. Gives whether there were any."""
         purge = partial(messages.purge, self._connection, BUCKET_STREAM, PREFIX + pattern, revision)
         return await self._try(purge) > 0
 
 
 def key_of(subject: bytes) -> str | None:
-    """The key that stands on a subject of the bucket; None for one that no instance of ours has written."""
+    """The key of a subject of the bucket; None if the subject is not UTF-8, which no instance of ours writes."""
     try:
         return subject.decode().removeprefix(PREFIX)
     except UnicodeDecodeError:

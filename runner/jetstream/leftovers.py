@@ -1,6 +1,6 @@
-"""Everything that the server holds of one function, to remove it: for a function that does not come back.
+"""All that the server holds of one function, to remove it when the function does not come back.
 
-Rule: durables go first: without them nothing of the function is read, and when it ends early, it is done again.
+Rule: durables are removed first. Without them no message of the function is read; if the removal stops early, it is done again.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from runner.jetstream.messages import purge
 from runner.jetstream.ownstreams import AGAIN, DEADLETTERS, ERRORS, GATHER, PARKED
 
 KINDS = ("claim", "failures", "settled", "parked", "start")
-"""Keys of the bucket that begin with one of these, the project and the function are the function's."""
+"""A key of the bucket belongs to the function if it begins with one of these, the project and the function."""
 PROJECT = "jetrunner.project"
 
 
-class Durable(Struct, frozen=True):
+class LeftDurable(Struct, frozen=True):
     """One durable of the function."""
 
     stream: str
     name: str
     unsettled: int
-    """Messages it has not settled."""
+    """Messages that the durable has not settled."""
 
 
 class Leftovers(Struct, frozen=True):
-    """What there is of a function."""
+    """What the server holds of a function."""
 
-    durables: tuple[Durable, ...]
+    durables: tuple[LeftDurable, ...]
     parked: int
     dead_letters: int
     sent_back: int
-    """Dead letters on their way back to it."""
+    """Dead letters on their way back to the function."""
     keys: tuple[str, ...]
-    """Of the bucket: floors, claims, its place, failures, marks of keys, firings."""
+    """Keys of the bucket: floors, claims, its generation, failures, marks of keys, firings."""
     gathering: int = 0
-    """Parts of events that it has not joined."""
+    """Parts of events that the function has not joined."""
     scheduled: int = 0
-    """Messages of its schedule: itself, and firings that are stored."""
+    """Messages of its schedule: the schedule itself, and stored firings."""
 
     @property
     def nothing(self) -> bool:
@@ -64,7 +64,7 @@ class Leftovers(Struct, frozen=True):
 
     @property
     def to_run(self) -> int:
-        """Messages that it would run if it came back, without those that are parked."""
+        """Messages that the function would run if it came back, except for parked ones."""
         return sum(each.unsettled for each in self.durables)
 
 
@@ -88,9 +88,9 @@ class Forgetting:
         )
 
     async def find(self) -> Leftovers:
-        """What there is now. Raises ServerError."""
+        """What the server holds now. Raises ServerError."""
         durables = [
-            Durable(stream, info["name"], int(info["num_pending"]) + int(info["num_ack_pending"]))
+            LeftDurable(stream, info["name"], int(info["num_pending"]) + int(info["num_ack_pending"]))
             for stream in sorted(await real_streams(self._connection))
             for info in await consumers_on(self._connection, stream)
             if self._ours(info["name"], info["config"].get("metadata") or {})
@@ -125,7 +125,7 @@ class Forgetting:
         ):
             if there:
                 await purge(self._connection, stream, subject)
-        with suppress(PermissionDenied):  # they go by themselves in a week
+        with suppress(PermissionDenied):  # they expire by themselves in a week
             await purge(self._connection, ERRORS, identity.errors_of(self._project, self._function))
         if found.gathering:
             await purge(self._connection, GATHER, self._events)

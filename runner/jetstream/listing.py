@@ -1,8 +1,8 @@
-"""What the server lists, and what it could not tell of.
+"""Lists of the server, and the names that it could not tell of.
 
-A leader of JetStream that has just lost the other servers still answers for about 9 s: after 4 s with what it knows by
-itself, and the names of the rest under `missing`. So it does of one that is being made in that moment, and, for as long
-as this lasts, of a stream with one replica whose server is away.
+A JetStream leader that has just lost the other servers still answers for about 9 s. After 4 s it answers with what it knows by
+itself, and has the names of the rest under `missing`. It does the same for an item that is just being made, and for a stream with
+one replica for as long as its server is down.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class Listing(Struct, frozen=True):
     what: str
     told: dict[str, dict[str, Any]]
     lacking: tuple[str, ...] = ()
-    """Names of what is there and was not told; nothing may be concluded from its absence."""
+    """Names of items that exist but were not told; nothing may be concluded from their absence."""
 
     def whole(self) -> dict[str, dict[str, Any]]:
-        """All that there is. Raises `Incomplete` when something was not told."""
+        """All items. Raises `Incomplete` if some were not told."""
         if self.lacking:
             raise incomplete(self.what, self.lacking)
         return self.told
 
 
 def incomplete(what: str, lacking: tuple[str, ...], so: str = "") -> Incomplete:
-    """The error when something hangs on what was not told; `so` says what is not known for want of it."""
+    """The error for a question that needs items that were not told; `so` says what is unknown without them."""
     names = ", ".join(lacking[:MOST_NAMES]) + (", …" if len(lacking) > MOST_NAMES else "")
     return Incomplete(
         f"{so}{': ' if so else ''}the server cannot tell of the {what} {names} now",
@@ -43,7 +43,7 @@ def incomplete(what: str, lacking: tuple[str, ...], so: str = "") -> Incomplete:
 
 
 async def listed(connection: Connection, request: str, what: str) -> Listing:
-    """What `STREAM.LIST` or `CONSUMER.LIST.<stream>` tells of `what`: streams, or consumers."""
+    """The list that `STREAM.LIST` or `CONSUMER.LIST.<stream>` gives of `what`: streams or consumers."""
     told: dict[str, dict[str, Any]] = {}
     lacking: set[str] = set()
     offset = 0

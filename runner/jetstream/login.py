@@ -1,4 +1,4 @@
-"""The login: nats-py's own connect options for the settings, credentials and TLS among them."""
+"""The login: nats-py's connect options from the settings, with credentials and TLS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.jetstream.credentials import text_of
 
 
 def options(settings: Settings, client: Client) -> dict[str, Any]:
-    """The options for `client.connect` by the settings, which go before what the URLs hold."""
+    """The options for `client.connect`; settings override what the URLs hold."""
     servers = [url.strip() for url in settings.nats_url.split(",") if url.strip()]
     for url in servers:
         require_readable(url)
@@ -59,9 +59,9 @@ def options(settings: Settings, client: Client) -> dict[str, Any]:
 
 
 def _of_urls(servers: list[str], client: Client) -> dict[str, Any]:
-    """The user and password, or the token, that the URLs hold; nats-py would send them as they are escaped there.
+    """The user and password, or the token, from the URLs; nats-py would send them with their escapes.
 
-    A server without its own, as those of a cluster that tell of each other, gets those of the first that has some.
+    A server without its own, such as one that the cluster tells of, gets those of the first server that has some.
     """
     found = {url: own for url in servers if (own := userinfo(url)) is not None}
     if not found:
@@ -87,7 +87,7 @@ def _of_urls(servers: list[str], client: Client) -> dict[str, Any]:
 
 
 def userinfo(url: str) -> tuple[str, ...] | None:
-    """`(user, password)` or `(token,)` of a URL, without its escapes (`%40` for `@`); None where it holds neither."""
+    """`(user, password)` or `(token,)` of a URL, without its escapes (`%40` for `@`); None if it has neither."""
     parts = urlsplit(url)
     if parts.username is None:
         return None
@@ -96,10 +96,10 @@ def userinfo(url: str) -> tuple[str, ...] | None:
 
 
 def require_readable(url: str) -> None:
-    """Raise `SettingsError` for a URL that nats-py would quote, password and all, in an error of its own."""
+    """Raise `SettingsError` for a URL that nats-py would quote in an error of its own, with the password."""
     try:
         parts = urlsplit(url)
-        _ = parts.port, userinfo(url)  # raises where the one is no number, or the other no text
+        _ = parts.port, userinfo(url)  # raises if the port is not a number, or the userinfo no text
         readable = "@" not in parts.path + parts.query + parts.fragment
     except ValueError:
         readable = False
@@ -112,7 +112,7 @@ def require_readable(url: str) -> None:
 
 
 def tls(settings: Settings) -> ssl.SSLContext:
-    """The TLS context; a file that is missing or broken is a `SettingsError`."""
+    """The TLS context; raises `SettingsError` if a file is missing or broken."""
     try:
         context = ssl.create_default_context(cafile=settings.nats_tls_ca or None)
         if settings.nats_tls_cert:

@@ -1,4 +1,4 @@
-"""The messages of a stream, as its leader has them: a replica may not know yet of what was stored or removed just now."""
+"""The messages of a stream, read from its leader: a replica may not know yet what was just stored or removed."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from runner.jetstream.inbox import MORE_SECONDS
 
 TOO_MANY = 413
 NOTHING_THERE = {(codes.DELETE_FAILED, why) for why in ("no message found", "stream store EOF")}
-"""What the server says for a sequence outside of what the stream holds (measured on 2.15)."""
+"""The server's errors for a sequence outside of the stream's range (measured on 2.15)."""
 _BEHIND_ALL = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Stored(Struct, frozen=True):
+class StoredMessage(Struct, frozen=True):
     """A message as its stream holds it."""
 
     sequence: int
     subject: str
-    """Under which it is stored."""
+    """The subject under which it is stored."""
     header: bytes | None
-    """The raw block; None without headers."""
+    """The raw header block; None without headers."""
     body: bytes
     time: str
     """When it was stored, as the server tells it."""
 
     @property
     def stored_ns(self) -> int:
-        """The same in nanoseconds of Unix time."""
+        """When it was stored, in nanoseconds of Unix time."""
         return nanoseconds(self.time)
 
 
 async def leader_message(
     connection: Connection, stream: str, ask: dict[str, Any], none: Collection[int] = codes.NO_MESSAGE
-) -> Stored | None:
-    """The message that is asked for by `seq`, `last_by_subj` or `next_by_subj`; None where there is none.
+) -> StoredMessage | None:
+    """The message that `ask` names by `seq`, `last_by_subj` or `next_by_subj`; None if there is none.
 
-    `none` are the error codes that say so: a stream that is not there raises `ServerError` unless it is among them.
+    `none` are the error codes that mean this: a missing stream raises `ServerError` unless its code is among them.
     """
     try:
         found = (await connection.api(f"STREAM.MSG.GET.{stream}", ask))["message"]
@@ -59,18 +59,18 @@ async def leader_message(
         block, body = (base64.b64decode(found.get(field) or "") for field in ("hdrs", "data"))
     except ValueError:
         raise ServerError(f"the message of {stream} that was asked for cannot be read: no base64") from None
-    return Stored(found["seq"], found["subject"], block or None, body, found["time"])
+    return StoredMessage(found["seq"], found["subject"], block or None, body, found["time"])
 
 
 async def several(
     connection: Connection, stream: str, request: dict[str, Any]
-) -> tuple[list[Stored], int | None]:
-    """Many messages by one question to a replica, and the sequence after which there are more; None when that is all.
+) -> tuple[list[StoredMessage], int | None]:
+    """Many messages by one request to a replica, and the sequence after which there are more; None if there are none.
 
-    `request` is that of `$JS.API.DIRECT.GET` with `multi_last`, or with `next_by_subj` and `batch` (ADR-31). Where over 1,024
-    subjects match, the server names none of them (measured on 2.15): then the sequence is 0. Raises ServerError.
+    `request` is for `$JS.API.DIRECT.GET`, with `multi_last`, or with `next_by_subj` and `batch` (ADR-31). If over 1,024 subjects
+    match, the server returns no messages (measured on 2.15): then the sequence is 0. Raises ServerError.
     """
-    found: list[Stored] = []
+    found: list[StoredMessage] = []
     done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def arrived(_: None, block: bytes | None, body: bytes, error: ServerError | None) -> bool:
@@ -81,13 +81,13 @@ async def several(
             return False
         block = block or b""
         name, number = header.last(block, b"Nats-Subject"), header.last(block, b"Nats-Sequence")
-        if name is None or number is None:  # a status; what is stored may begin like one
+        if name is None or number is None:  # a status; stored headers may begin like one
             done.set_result(block)
             return False
         if sequence := checked.number(number):
             time = header.last(block, b"Nats-Time-Stamp") or b""
             subject = name.decode("utf-8", "surrogateescape")
-            found.append(Stored(sequence, subject, block, body, time.decode("ascii", "replace")))
+            found.append(StoredMessage(sequence, subject, block, body, time.decode("ascii", "replace")))
         return True
 
     subject = f"$JS.API.DIRECT.GET.{stream}".encode()
@@ -109,8 +109,8 @@ async def several(
 
 async def pages(
     connection: Connection, stream: str, request: dict[str, Any]
-) -> AsyncIterator[tuple[list[Stored], bool]]:
-    """Messages by `several`, a page after the other, and whether it is the last; `request` begins with `seq` or `start_time`."""
+) -> AsyncIterator[tuple[list[StoredMessage], bool]]:
+    """Pages of messages by `several`, each with whether it is the last; `request` begins with `seq` or `start_time`."""
     ask = dict(request)
     while True:
         page, after = await several(connection, stream, ask)
@@ -124,10 +124,10 @@ async def pages(
 
 async def one_by_one(
     connection: Connection, stream: str, pattern: str, since_ns: int | None = None
-) -> AsyncIterator[Stored]:
-    """Messages under a pattern of subjects by the stream's leader, which answers where no direct reads are allowed.
+) -> AsyncIterator[StoredMessage]:
+    """Messages under a pattern of subjects, one by one from the stream's leader, which answers even without direct reads.
 
-    All of them, or those that were stored from a time on, in nanoseconds of Unix time. None without the stream.
+    All of them, or those stored from a time on, in nanoseconds of Unix time. No messages without the stream.
     """
     sequence = 1
     if since_ns is not None:
@@ -146,7 +146,7 @@ async def one_by_one(
 
 
 async def subjects(connection: Connection, stream: str, pattern: str) -> AsyncIterator[tuple[str, int]]:
-    """Every subject that matches, and how many messages it has; none without the stream. Dear where they are many."""
+    """All matching subjects, with their numbers of messages; none without the stream. Expensive if there are many."""
     offset = 0
     while True:
         try:
@@ -166,11 +166,11 @@ async def subjects(connection: Connection, stream: str, pattern: str) -> AsyncIt
 
 
 async def count_subjects(connection: Connection, stream: str, pattern: str) -> int:
-    """How many subjects match that have messages, without their names; 0 without the stream."""
+    """How many matching subjects have messages, without their names; 0 without the stream."""
     ask = {
         "subjects_filter": pattern,
         "offset": _BEHIND_ALL,
-    }  # a page without any still says how many there are
+    }  # a page without subjects still tells their number
     try:
         info = await connection.api(f"STREAM.INFO.{stream}", ask)
     except ServerError as error:
@@ -187,7 +187,7 @@ async def swap(
     sequence: int,
     pairs: Sequence[tuple[str, str]] = (),
 ) -> int | None:
-    """Store a message if the last one under its subject has this sequence (0: there is none); its own, None where it has not."""
+    """Store a message if the last one of its subject has this sequence (0: none); gives the new sequence, None if it has not."""
     expect = ("Nats-Expected-Last-Subject-Sequence", str(sequence))
     try:
         return (await connection.publisher.publish(subject, body, [expect, *pairs])).seq
@@ -198,7 +198,7 @@ async def swap(
 
 
 async def remove(connection: Connection, stream: str, sequence: int) -> None:
-    """Remove a message; no error when it is gone already."""
+    """Remove a message; no error if it is gone already."""
     try:
         await connection.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
     except ServerError as error:
@@ -207,9 +207,9 @@ async def remove(connection: Connection, stream: str, sequence: int) -> None:
 
 
 async def purge(connection: Connection, stream: str, pattern: str, through: int | None = None) -> int:
-    """Remove what is stored under these subjects, up to a sequence if one is given; how many messages that were.
+    """Remove the messages under these subjects, up to a sequence if one is given; gives their number.
 
-    Without the stream there are none.
+    Without the stream the number is 0.
     """
     ask: dict[str, Any] = {"filter": pattern}
     if through is not None:
@@ -223,9 +223,9 @@ async def purge(connection: Connection, stream: str, pattern: str, through: int 
 
 
 def nanoseconds(time: str) -> int:
-    """A time of the server's as nanoseconds of Unix time; Python's own reader stops at microseconds.
+    """Convert a time of the server to nanoseconds of Unix time; Python's own reader stops at microseconds.
 
-    The year 1 stands where nothing was stored yet: 0, as everything before 1970.
+    The server gives the year 1 if nothing was stored yet: that gives 0, like all times before 1970.
     """
     whole, _, fraction = time.removesuffix("Z").partition(".")
     try:
@@ -237,6 +237,6 @@ def nanoseconds(time: str) -> int:
 
 
 def timestamp(stored_ns: int) -> str:
-    """Nanoseconds of Unix time as the server reads them."""
+    """Convert nanoseconds of Unix time to text as the server reads it."""
     seconds, fraction = divmod(stored_ns, 10**9)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"

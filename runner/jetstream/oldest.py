@@ -1,4 +1,4 @@
-"""How long the oldest message has waited that a durable has not delivered."""
+"""How long the oldest message that a durable has not delivered has waited."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from runner.jetstream.connection import Connection
 
 
 async def waited(connection: Connection, stream: str, info: dict[str, Any]) -> float:
-    """Seconds, by the server's clock; `info` is what it says of the durable. 0.0 when nothing waits, or the server does not say.
+    """The wait in seconds, by the server's clock; 0.0 if no message waits, or the server does not tell. `info` is the durable's.
 
-    One question for each subject that the durable reads, and none while nothing waits.
+    This asks once for each subject that the durable reads, and not at all while no message waits.
     """
     if not info["num_pending"]:
         return 0.0

@@ -1,4 +1,4 @@
-"""Split events that wait for parts: for each, a message in `JETRUNNER` is scheduled for the end of its wait, until it is joined."""
+"""Split events that wait for parts. For each, a message in `JETRUNNER` is scheduled for the end of its wait, until it is joined."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _FUNCTION = identity.expiry_subject("", "*", "").split(".").index("*")
 
 
 class Open(Struct, frozen=True):
-    """Those of one function."""
+    """The open events of one function."""
 
     events: int
     oldest: float
-    """Seconds since the first part of the oldest came."""
+    """Seconds since the first part of the oldest event came."""
 
 
 async def count(connection: Connection, project: str, function: str) -> int:
@@ -26,7 +26,7 @@ async def count(connection: Connection, project: str, function: str) -> int:
 
 
 async def waiting(connection: Connection, project: str) -> dict[str, Open]:
-    """By function, those of a project that have any. Dear where they are many. Raises ServerError."""
+    """The open events of a project's functions that have any, by function. Expensive if there are many. Raises ServerError."""
     counts: dict[str, int] = {}
     async for subject, _ in subjects(connection, AGAIN, identity.expiry_subject(project, "*", "*")):
         function = subject.split(".")[_FUNCTION]
@@ -34,6 +34,6 @@ async def waiting(connection: Connection, project: str) -> dict[str, Open]:
     found: dict[str, Open] = {}
     for function, events in sorted(counts.items()):
         ask = {"seq": 1, "next_by_subj": identity.expiry_subject(project, function, "*")}
-        if (first := await leader_message(connection, AGAIN, ask)) is not None:  # else joined meanwhile
+        if (first := await leader_message(connection, AGAIN, ask)) is not None:  # None: joined meanwhile
             found[function] = Open(events, max(0.0, connection.clock.now() - first.stored_ns / 1e9))
     return found

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from runner.core import failed, identity, sharding
-from runner.core.failed import Failed
+from runner.core import failurerecord, identity, sharding
+from runner.core.failurerecord import FailureRecord
 from runner.core.origin import Origin
 from runner.core.park import Mark
 from runner.core.sharding import key as key_of
-from runner.core.storyfacts import Facts
+from runner.core.storyfacts import StoryFacts
 from runner.errors import ServerError
 from runner.jetstream import claimed, codes
 from runner.jetstream.connection import Connection
@@ -17,23 +17,25 @@ from runner.jetstream.inquired import Inquired, InstanceAnswers
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.kv import KV
 from runner.jetstream.parked import Parked
-from runner.jetstream.readers import Reader
+from runner.jetstream.readers import ReadingFunction
 from runner.jetstream.reshard import GenerationStore
 
 PARKED_MOST = 100
-"""Parked messages of a key that are looked at."""
+"""Most parked messages of a key that are searched."""
 
 
 class OrderInquiry:
-    """Asks about one message."""
+    """Collects the facts of one message that depend on order."""
 
     def __init__(self, connection: Connection, about: Inquired) -> None:
         self._connection = connection
         self._about = about
         self._kv = KV(connection)
 
-    async def facts(self, reader: Reader, facts: Facts, place: Origin, answers: InstanceAnswers) -> Facts:
-        """The facts with what is known of its shard and its key; as they were where nothing has run yet. Raises ServerError."""
+    async def facts(
+        self, reader: ReadingFunction, facts: StoryFacts, place: Origin, answers: InstanceAnswers
+    ) -> StoryFacts:
+        """The facts, with those of the message's shard and key; unchanged if no function has run yet. Raises ServerError."""
         try:
             return await self._in_order(reader, facts, place, answers)
         except ServerError as error:
@@ -41,7 +43,9 @@ class OrderInquiry:
                 raise
             return facts  # there is no bucket
 
-    async def _in_order(self, reader: Reader, facts: Facts, place: Origin, answers: InstanceAnswers) -> Facts:
+    async def _in_order(
+        self, reader: ReadingFunction, facts: StoryFacts, place: Origin, answers: InstanceAnswers
+    ) -> StoryFacts:
         about, project, function = self._about, reader.project, reader.function
         stored = about.stored.subject if about.stored is not None else ""
         generation, number = sharding.place(stored)
@@ -61,13 +65,13 @@ class OrderInquiry:
         )
         return await self._by_key(reader, facts, place)
 
-    async def _failures(self, project: str, shard: str, place: Origin) -> Failed | None:
+    async def _failures(self, project: str, shard: str, place: Origin) -> FailureRecord | None:
         value, revision = await self._kv.leader(f"failures.{project}.{shard}.{self._about.sequence}")
-        found = failed.read(value) if revision else None
+        found = failurerecord.read(value) if revision else None
         return found if found is not None and found.is_about(place.timestamp_ns) else None
 
-    async def _by_key(self, reader: Reader, facts: Facts, place: Origin) -> Facts:
-        """With what is known of its key: whether it is parked, and behind what."""
+    async def _by_key(self, reader: ReadingFunction, facts: StoryFacts, place: Origin) -> StoryFacts:
+        """The facts, with those of the message's key: whether it is parked, and behind which message."""
         if reader.known is None or not reader.known.key_positions or not place.subject:
             return facts
         try:
@@ -92,8 +96,8 @@ class OrderInquiry:
             passed=not mark.diverts and mark.settled(place) and facts.letter is None,
         )
 
-    async def _parked_at(self, reader: Reader, name: str) -> int:
-        """Its place among the parked messages of its key; 0: it is none of them."""
+    async def _parked_at(self, reader: ReadingFunction, name: str) -> int:
+        """The message's sequence among the parked messages of its key; 0 if it is not parked."""
         parked = Parked(self._connection, reader.project, _nothing)
         following = 1
         for _ in range(PARKED_MOST):
@@ -107,5 +111,5 @@ class OrderInquiry:
 
 
 async def _nothing(_: Origin) -> None:
-    """What was stored without its body stays as it is."""
+    """Leave a parked message without its body."""
     return

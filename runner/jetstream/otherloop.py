@@ -1,7 +1,7 @@
-"""Calls from another loop than the connection's: `asyncio.run` in the thread of a `def` handler.
+"""Calls from another event loop than the connection's: `asyncio.run` in the thread of a `def` handler.
 
-Futures of one loop never end in another. So the call is passed to the loop that the connection lives in; where that loop does
-not run, it is refused at once.
+A future of one loop cannot end in another. So the call is passed to the connection's loop; if that loop does not run, the call is
+refused at once.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 def is_other(loop: asyncio.AbstractEventLoop, thread: int) -> bool:
-    """Whether the loop that runs here is not this one, which was made in that thread. Raises RuntimeError where none runs.
+    """Whether another loop runs here than `loop`, which was made in `thread`. Raises RuntimeError if none runs.
 
-    No thread runs two loops at once; `get_running_loop` alone would be a call of the system each time.
+    The thread is compared first, because no thread runs two loops at once, and `get_running_loop` costs a system call each time.
     """
     if get_ident() == thread and loop.is_running():
         return False
@@ -27,13 +27,13 @@ def is_other(loop: asyncio.AbstractEventLoop, thread: int) -> bool:
 async def passed_on(
     loop: asyncio.AbstractEventLoop, call: Callable[[], Coroutine[Any, Any, T]], seconds: float
 ) -> T:
-    """What `call` returns or raises in that loop. Raises TimeoutError when the loop gives no answer in so many seconds."""
+    """The result of `call`, run in that loop, or its error. Raises TimeoutError if the loop gives no answer in so many seconds."""
     if not loop.is_running():
         raise RuntimeError("the loop that this connection was made in does not run any more")
     made = call()
     try:
         asked = asyncio.run_coroutine_threadsafe(made, loop)
-    except RuntimeError:  # closed meanwhile
+    except RuntimeError:  # the loop was closed meanwhile
         made.close()
         raise
     async with asyncio.timeout(seconds):

@@ -1,8 +1,8 @@
-"""The outputs of one message, found in the streams that they went into by the ids that derive from it.
+"""The outputs of one message, found in their streams by the ids that derive from the message.
 
-Rule 1: the server finds no message by its id. An output is stored after its input was, and mostly its subject is known: so the
-        messages of that subject are read from that time on.
-Rule 2: so many are read and no more, and none once the time for it is over. What was not looked at is told.
+Rule 1: the server cannot find a message by its id. But an output is stored after its input, and mostly its subject is known. So the
+        messages of that subject are read from the input's time on.
+Rule 2: only so many are read, and none once the time for it is over. The result says whether everything was searched.
 """
 
 from __future__ import annotations
@@ -22,72 +22,74 @@ from runner.errors import PermissionDenied, ServerError
 from runner.jetstream import codes
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
-from runner.jetstream.messages import Stored, leader_message, one_by_one, pages, timestamp
+from runner.jetstream.messages import StoredMessage, leader_message, one_by_one, pages, timestamp
 from runner.jetstream.ownstreams import AGAIN, STREAMS
 
 PAGE = 256
 NAMED = 2_048
-"""Messages of a subject that are read, where it is known."""
+"""Most messages of a subject that are read, if the subject is known."""
 UNNAMED = 512
-"""Messages of a stream that are read, where the function may have published under any subject."""
+"""Most messages of a stream that are read, if the function may have published under any subject."""
 ONE_BY_ONE = 64
-"""The same of a stream that does not answer for many at once."""
+"""Most messages that are read from a stream that does not answer for many at once."""
 PAGE_BYTES = 8 << 20
 DELAYED = 16
-"""Outputs with a delay that are looked for."""
+"""Most outputs with a delay that are searched."""
 MESSAGE_ID = b"Nats-Msg-Id"
 
 
-class Output(Struct, frozen=True):
-    """One that was found."""
+class FoundOutput(Struct, frozen=True):
+    """An output that was found."""
 
     stream: str
     sequence: int
     subject: str
     number: str
-    """Within its stream, as its id tells."""
+    """Its number among the outputs to its stream, from its id."""
 
 
-class Found(Struct, frozen=True):
-    """What was found, and whether everything was looked at."""
+class FoundOutputs(Struct, frozen=True):
+    """The outputs that were found, and whether everything was searched."""
 
-    outputs: tuple[Output, ...] = ()
-    delayed: tuple[Output, ...] = ()
-    """Those whose time has not come."""
+    outputs: tuple[FoundOutput, ...] = ()
+    delayed: tuple[FoundOutput, ...] = ()
+    """Delayed outputs whose time has not come."""
     whole: bool = True
 
 
 class Search(Struct, frozen=True):
-    """What the outputs of one function are found by."""
+    """What to search: the outputs of one function for one message."""
 
     project: str
     function: str
     origin: Origin
     target: str = ""
-    """The subject of what it returns."""
+    """The subject of the function's result."""
     anywhere: bool = True
-    """Whether it may have published elsewhere, too."""
+    """Whether the function may have published elsewhere, too."""
     until: float = inf
-    """When it has to end, by the monotonic clock."""
+    """When the search has to end, by the monotonic clock."""
 
     @property
     def over(self) -> bool:
-        """Whether its time has passed."""
+        """Whether the time for the search has passed."""
         return time.monotonic() >= self.until
 
     @property
     def prefix(self) -> str:
-        """What the ids of its outputs begin with."""
+        """The beginning of the ids of its outputs."""
         place = self.origin
         return identity.output_id(
             place.stream, place.sequence, place.timestamp_ns, self.project, self.function, ""
         )
 
 
-async def find(connection: Connection, streams: Mapping[str, Mapping[str, Any]], search: Search) -> Found:
-    """The outputs that stand; `streams` are the configurations of all."""
+async def find(
+    connection: Connection, streams: Mapping[str, Mapping[str, Any]], search: Search
+) -> FoundOutputs:
+    """Find the stored outputs; `streams` are the configurations of all streams."""
     if search.over:
-        return Found(whole=False)
+        return FoundOutputs(whole=False)
     places: list[tuple[str, str]] = []
     for name, config in streams.items():
         if name in STREAMS or name.startswith(("KV_", "OBJ_")):
@@ -103,13 +105,13 @@ async def find(connection: Connection, streams: Mapping[str, Mapping[str, Any]],
     found = {(each.stream, each.sequence): each for outputs, _ in looked for each in outputs}
     whole = all(all_read for _, all_read in looked)
     delayed = await _delayed(connection, search)
-    return Found(tuple(found[place] for place in sorted(found)), tuple(delayed), whole)
+    return FoundOutputs(tuple(found[place] for place in sorted(found)), tuple(delayed), whole)
 
 
 async def _look(
     connection: Connection, stream: str, pattern: str, search: Search
-) -> tuple[list[Output], bool]:
-    """The outputs under a pattern of subjects, and whether all of it was read: not where it may not be."""
+) -> tuple[list[FoundOutput], bool]:
+    """Outputs under a pattern of subjects, and whether all were read; False if reading is not allowed."""
     try:
         return await _many(connection, stream, pattern, search)
     except PermissionDenied:
@@ -118,11 +120,11 @@ async def _look(
 
 async def _many(
     connection: Connection, stream: str, pattern: str, search: Search
-) -> tuple[list[Output], bool]:
+) -> tuple[list[FoundOutput], bool]:
     most = UNNAMED if pattern == ">" else NAMED
     ask: dict[str, Any] = {"batch": PAGE, "max_bytes": PAGE_BYTES, "next_by_subj": pattern}
     ask["start_time"] = timestamp(search.origin.timestamp_ns)
-    outputs: list[Output] = []
+    outputs: list[FoundOutput] = []
     read, whole = 0, False
     try:
         async for page, whole in pages(connection, stream, ask):  # noqa: B007  told below
@@ -137,9 +139,9 @@ async def _many(
 
 async def _one_by_one(
     connection: Connection, stream: str, pattern: str, search: Search
-) -> tuple[list[Output], bool]:
-    """The same by its leader: the stream allows no direct reads."""
-    outputs: list[Output] = []
+) -> tuple[list[FoundOutput], bool]:
+    """Outputs read one by one from the leader, because the stream allows no direct reads."""
+    outputs: list[FoundOutput] = []
     read = 0
     async for stored in one_by_one(connection, stream, pattern, search.origin.timestamp_ns):
         outputs += _own(stream, [stored], search)
@@ -149,8 +151,8 @@ async def _one_by_one(
     return outputs, True
 
 
-async def _delayed(connection: Connection, search: Search) -> list[Output]:
-    """Those that stand in our own stream until their time comes: their subjects derive from their ids."""
+async def _delayed(connection: Connection, search: Search) -> list[FoundOutput]:
+    """Outputs that stand in our own stream until their time comes: their subjects derive from their ids."""
     found = []
     for number in range(DELAYED):
         key = hashlib.blake2b(f"{search.prefix}{number}".encode(), digest_size=16).hexdigest()
@@ -158,17 +160,17 @@ async def _delayed(connection: Connection, search: Search) -> list[Output]:
         stored = await leader_message(connection, AGAIN, {"last_by_subj": subject}, codes.NOTHING_STORED)
         if stored is None:
             break
-        found.append(Output(AGAIN, stored.sequence, subject, str(number)))
+        found.append(FoundOutput(AGAIN, stored.sequence, subject, str(number)))
     return found
 
 
-def _own(stream: str, page: Sequence[Stored], search: Search) -> list[Output]:
-    """Those of a page that are outputs of the message."""
+def _own(stream: str, page: Sequence[StoredMessage], search: Search) -> list[FoundOutput]:
+    """The messages of a page that are outputs of the message."""
     prefix = search.prefix.encode("utf-8", "surrogateescape")
     found = []
     for stored in page:
         told = header.get(stored.header, MESSAGE_ID) if stored.header is not None else None
         if told is not None and told.startswith(prefix):
             number = told[len(prefix) :].decode("utf-8", "replace")
-            found.append(Output(stream, stored.sequence, sharding.original(stored.subject), number))
+            found.append(FoundOutput(stream, stored.sequence, sharding.original(stored.subject), number))
     return found

@@ -1,7 +1,11 @@
-"""The streams Jetrunner keeps for itself: again and delayed messages, dead letters, parked messages, errors, and its bucket."""
+"""The streams that Jetrunner keeps for itself: for messages sent back or delayed, dead letters, parked messages, parts and errors.
+
+Its bucket is such a stream, too.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -20,7 +24,9 @@ BUCKET = "jetrunner"
 BUCKET_STREAM = f"KV_{BUCKET}"
 DAY = 24 * 3600 * 10**9
 GIVEN = frozenset({"subjects", "retention", "allow_msg_ttl", "allow_msg_schedules", "allow_direct"})
-"""What must be as we want it; limits and replicas are the operator's to change."""
+"""Settings that must be as we want them; limits and replicas are for the operator to change."""
+REMOVED_SECONDS = 0.3
+"""Time for the server to remove the files of a deleted stream: some 10 ms, and more on a busy machine."""
 
 STREAMS: dict[str, dict[str, Any]] = {
     AGAIN: {
@@ -89,7 +95,7 @@ STREAMS: dict[str, dict[str, Any]] = {
         "storage": "file",
         "discard": "old",
         "max_msgs_per_subject": 1,
-        "max_msgs": 10_000,  # of 4 KiB at most
+        "max_msgs": 10_000,  # of at most 4 KiB each
         "max_age": 7 * DAY,
         "allow_direct": True,
         "duplicate_window": 2 * 60 * 10**9,
@@ -111,10 +117,25 @@ STREAMS: dict[str, dict[str, Any]] = {
 }
 
 
-async def ensure(connection: Connection, name: str, *, must: bool = False) -> None:
-    """The stream is there afterwards; one that exists keeps its limits and replicas.
+async def restore(connection: Connection, name: str, *, must: bool = False) -> None:
+    """`ensure` one of our streams that a call did not find; unless the server has it, wait 0.3 s first.
 
-    Where it may not be made, it is taken to exist; with `must` that raises PermissionDenied.
+    nats-server 2.15.1 tells that a stream is gone while it still removes the files. A stream of the same name that is made in that
+    moment fails (7 of 200 times), or loses its own files and stores nothing until the server is started again. A process that
+    starts in just that moment does not wait.
+    """
+    try:
+        await connection.api(f"STREAM.INFO.{name}", timeout=REMOVED_SECONDS)
+    except ServerError as error:
+        if error.code == codes.STREAM_NOT_FOUND or isinstance(error, PermissionDenied):
+            await asyncio.sleep(REMOVED_SECONDS)
+    await ensure(connection, name, must=must)
+
+
+async def ensure(connection: Connection, name: str, *, must: bool = False) -> None:
+    """Make sure of one of our streams; an existing one keeps its limits and replicas.
+
+    If it may not be made, it is taken to exist; with `must`, PermissionDenied is raised instead.
     """
     wanted = {**STREAMS[name], "num_replicas": connection.replicas}
     try:
@@ -123,7 +144,7 @@ async def ensure(connection: Connection, name: str, *, must: bool = False) -> No
     except PermissionDenied:
         if must:
             raise
-        log.warning("not allowed to create stream %s; it is taken to exist", name)
+        log.warning("no permission to create stream %s; it is assumed to exist", name)
         return
     except ServerError as error:
         if error.code == codes.SUBJECTS_OVERLAP:
@@ -146,11 +167,13 @@ async def ensure(connection: Connection, name: str, *, must: bool = False) -> No
         try:
             await connection.api(f"STREAM.UPDATE.{name}", {**existing, **missing})
         except PermissionDenied:
-            log.warning("not allowed to update stream %s; what needs these settings does not work", name)
+            log.warning(
+                "no permission to update stream %s; features that need its new settings do not work", name
+            )
 
 
 async def ensure_all(connection: Connection, replicas: int = 1, *, gathers: bool = False) -> None:
-    """Our own streams are there afterwards, with so many replicas where they are made, now or later; `GATHER` where it is needed."""
+    """Make sure of all our streams, with so many replicas if they are made now or later; of `GATHER` only if it `gathers`."""
     connection.replicas = replicas
     for name in STREAMS:
         if name == ERRORS:
@@ -160,8 +183,8 @@ async def ensure_all(connection: Connection, replicas: int = 1, *, gathers: bool
 
 
 async def _ensure_errors(connection: Connection) -> None:
-    """Nothing waits for it: an account that has no room for one stream more runs without it."""
+    """Make sure of the stream of errors. A failure is only logged: an account without room for one more stream runs without it."""
     try:
         await ensure(connection, ERRORS)
     except JetrunnerError as error:
-        log.warning("what attempts to be retried have failed with is not kept: %s", error)
+        log.warning("errors of failed attempts cannot be kept: %s", error)

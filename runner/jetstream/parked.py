@@ -1,8 +1,8 @@
-"""Parked messages: what stands in the stream `PARKED`, by the keys that they wait with.
+"""Parked messages: the messages in the stream `PARKED`, by the keys that they wait with.
 
-Rule 1: everything is read from the leader: a replica that lags would let a later message of a key pass.
-Rule 2: a message is stored under a Msg-Id of its own: parked again after a crash, it is a duplicate.
-Rule 3: one too large to carry its origin is stored without headers and body; they are read where it came from.
+Rule 1: messages are read from the leader: a lagging replica would let a later message of a key pass.
+Rule 2: a message is stored under a Msg-Id of its own: if it is parked again after a crash, it is a duplicate.
+Rule 3: a message too large to carry its origin is stored without headers and body; these are read from its own stream.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from runner.jetstream.publisher import retry_until
 OMITTED = ("Jetrunner-Parked-Body", "omitted")
 
 Name = tuple[str, str]
-"""Function and key; or a key's token, as it stands in a subject."""
+"""A function and its key, or the key's token as it stands in a subject."""
 
 
-class Message(Struct, frozen=True):
+class ParkedMessage(Struct, frozen=True):
     """A parked message."""
 
     sequence: int
-    """Its own, in `PARKED`."""
+    """Its sequence in `PARKED`."""
     pairs: list[tuple[str, str]]
-    """Its headers, its origin's among them."""
+    """Its headers, including those of its origin."""
     body: bytes
 
     @property
     def origin(self) -> Origin | None:
-        """Where it came from; None for one that somebody else has put there."""
+        """Where it came from; None if somebody else has stored it."""
         return origin.read(dict(reversed(self.pairs)))
 
 
@@ -55,7 +55,7 @@ class Parked:
         self._project = project
 
     async def counts(self, function: str = "*", key: str = "") -> dict[Name, int]:
-        """How many messages each key has parked, by its function and token; keys without any are not in it."""
+        """The number of parked messages by function and key token; only keys that have some."""
         pattern = identity.parked_subject(self._project, function, key)
         found = {
             name_of(subject): count async for subject, count in subjects(self._connection, PARKED, pattern)
@@ -63,7 +63,7 @@ class Parked:
         return {name: count for name, count in found.items() if name is not None}
 
     async def keys(self, function: str, positions: Sequence[int]) -> set[str]:
-        """The keys that have messages parked; of one that stands there as a hash, its messages tell it."""
+        """The keys with parked messages; if a subject has only a key's hash, the key is read from a message."""
         found: set[str] = set()
         for _, token in await self.counts(function):
             if not token.startswith(identity.HASHED):
@@ -89,11 +89,9 @@ class Parked:
         body: bytes,
         wanted: Callable[[], Awaitable[bool]],
     ) -> Place | None:
-        """Where it is stored: returns when it is confirmed, however long that takes; None once it is not `wanted` any more.
+        """Store a message, however long that takes; gives its place once confirmed, None if it is not `wanted` any more.
 
-        That is asked before each try, which waits for the answer.
-
-        Raises `ServerError` only for what waiting cannot mend.
+        `wanted` is asked before each try, and the try waits for its answer. Raises `ServerError` only for errors that do not pass.
         """
         subject = identity.parked_subject(self._project, function, key)
         durable = identity.durable(self._project, function)
@@ -107,7 +105,7 @@ class Parked:
             try:
                 ack = await publisher.publish(subject, data, pairs)
             except NoStream:
-                await ownstreams.ensure(self._connection, PARKED)
+                await ownstreams.restore(self._connection, PARKED)
                 if not await wanted():
                     return None
                 ack = await publisher.publish(subject, data, pairs)
@@ -119,37 +117,37 @@ class Parked:
             bare = [*origin.build(place), OMITTED, own]
             return await retry_until(lambda: once(bare, b""), math.inf, f"a parked message of {function}")
 
-    async def following(self, function: str, key: str, sequence: int) -> Message | None:
-        """A key's first message from this sequence on; None when there is none.
+    async def following(self, function: str, key: str, sequence: int) -> ParkedMessage | None:
+        """A key's first message from this sequence on; None if there is none.
 
-        One that was stored bare is made whole again; it stays bare when its original is not there any more.
+        A message that was stored bare gets its headers and body again; it stays bare if its original is gone.
         """
         return await self._following(identity.parked_subject(self._project, function, key), sequence)
 
-    async def _following(self, subject: str, sequence: int) -> Message | None:
+    async def _following(self, subject: str, sequence: int) -> ParkedMessage | None:
         ask = {"seq": sequence, "next_by_subj": subject}
         stored = await leader_message(self._connection, PARKED, ask, codes.NOTHING_STORED)
         if stored is None:
             return None
         pairs = header.pairs(stored.header or b"")
-        found = Message(stored.sequence, pairs, stored.body)
+        found = ParkedMessage(stored.sequence, pairs, stored.body)
         place = found.origin
         if OMITTED not in pairs or place is None:
             return found
         whole = await self._find(place)
-        return Message(found.sequence, origin.build(place, whole[0]), whole[1]) if whole else found
+        return ParkedMessage(found.sequence, origin.build(place, whole[0]), whole[1]) if whole else found
 
     async def remove(self, sequence: int) -> None:
-        """Remove a message; no error when it is gone already."""
+        """Remove a message; no error if it is gone already."""
         await remove(self._connection, PARKED, sequence)
 
 
-def is_bare(message: Message) -> bool:
-    """Whether headers and body were omitted, and nobody has them any more."""
+def is_bare(message: ParkedMessage) -> bool:
+    """Whether headers and body were omitted, and are not to be found any more."""
     return OMITTED in message.pairs
 
 
 def name_of(subject: str) -> Name | None:
-    """None for a subject that is none of ours."""
+    """Function and key token of a subject; None if it is not one of ours."""
     tokens = subject.split(".", 3)
     return (tokens[2], tokens[3]) if len(tokens) == 4 else None

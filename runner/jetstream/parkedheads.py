@@ -1,4 +1,4 @@
-"""The dead letters of parked keys: of the message that a key waits behind, its head, and of those on their way back."""
+"""The dead letters of parked keys: that of the message a key waits behind (its head), and those on their way back."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.parked import Name
 
 MARGIN = timedelta(hours=1)
-"""A dead letter is stored before its key is parked; another clock tells that time."""
+"""Tolerance for differing clocks: a dead letter is stored before its key is parked, but another clock tells that time."""
 
 
 async def letters_of(
     letters: DeadLetters, project: str, marks: Mapping[Name, Mark]
 ) -> dict[Name, list[DeadLetter]]:
-    """Each key's dead letters, the newest last; a key that has none is not in it."""
+    """The dead letters of each key, the newest last; only keys that have some."""
     found: dict[Name, list[DeadLetter]] = {}
     for function in {name for name, _ in marks}:
         keys = {each: mark for each, mark in marks.items() if each[0] == function}
@@ -34,7 +34,7 @@ async def letters_of(
 
 
 def head_of(mark: Mark, letters: list[DeadLetter]) -> DeadLetter | None:
-    """The dead letter of the message that a key waits behind; None when it is gone, or nothing is known of it."""
+    """The dead letter of the message that a key waits behind; None if it is gone, or nothing is known of it."""
     return next((each for each in reversed(letters) if each.origin.same(mark.given_up)), None)
 
 

@@ -21,7 +21,7 @@ class Permission(Struct, frozen=True):
 
 
 def once(found: Iterable[Permission]) -> list[Permission]:
-    """Each subject once, as it was told first; those to publish to before the others."""
+    """Each subject once, with its first reason; subjects to publish to come first."""
     kept: dict[tuple[Side, str], Permission] = {}
     for each in found:
         kept.setdefault((each.side, each.subject), each)

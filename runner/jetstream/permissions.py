@@ -1,7 +1,7 @@
-"""The least that a NATS user needs: for `runner run`, for a publisher, and for the commands that operate a project.
+"""The least permissions that a NATS user needs: for `runner run`, for publishers and askers, and for commands that operate a project.
 
-Rule 1: nothing stands here that is not needed: `tests/guarantees/test_permissions.py` takes each away and sees something break.
-Rule 2: where a subject holds what is not known before (a shard, an instance, a message), `*` or `>` stands for it.
+Rule 1: only what is needed stands here: `tests/guarantees/test_permissions.py` takes each away and sees something break.
+Rule 2: where a part of a subject is not known before (a shard, an instance, a message), `*` or `>` stands for it.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS, ERROR
 from runner.jetstream.permission import Permission, api, bucket, once, publish, subscribe
 
 ANY = "*"
-"""A stream that is not known."""
+"""Stands for a stream that is not known."""
 
 
-class Reader(Struct, frozen=True, kw_only=True):
-    """What of a function decides what it needs."""
+class FunctionNeeds(Struct, frozen=True, kw_only=True):
+    """The facts of a function that decide which permissions it needs."""
 
     function: str
     stream: str
     durable: str
-    """Of one that keeps no order."""
+    """The durable of a function that keeps no order."""
     ordered: bool = False
     parks: bool = False
     ages: bool = False
-    """Whether it has a `max_age`."""
+    """Whether the function has a `max_age`."""
     joins: bool = False
-    """Whether it joins the parts of split events."""
+    """Whether the function joins the parts of split events."""
     scheduled: bool = False
-    """Whether it fires by a schedule: then it reads our own stream alone."""
+    """Whether the function fires by a schedule: then it reads only our own stream."""
     answers: str = ""
-    """The subject that it answers requests on, with `*` for each token: then it reads no stream."""
+    """The subject on which the function answers requests, with `*` for each token: then it reads no stream."""
     routed: bool = False
-    """Whether it answers HTTP requests: then it reads no stream, and needs no more than to publish."""
+    """Whether the function answers HTTP requests: then it reads no stream, and only needs to publish."""
     output: str = ""
-    """With `*` for each token."""
+    """The subject of its outputs, with `*` for each token."""
     output_stream: str = ANY
 
     @property
     def reads(self) -> bool:
-        """Whether it reads a stream, of users' or ours."""
+        """Whether the function reads a stream, one of users or ours."""
         return not self.answers and not self.routed
 
     @property
     def consumer(self) -> str:
-        """The durables, as they stand in a permission: those of shards are told apart within one token."""
+        """The durables, as a permission names them: names of shards' durables differ within one token."""
         return ANY if self.ordered else self.durable
 
 
-def of_run(project: str, readers: Sequence[Reader], inbox: str) -> list[Permission]:
-    """Of `runner run` with these functions."""
+def of_run(project: str, readers: Sequence[FunctionNeeds], inbox: str) -> list[Permission]:
+    """The permissions of `runner run` with these functions."""
     reading = [each for each in readers if each.reads]
     found = [*_process(project, inbox), *(each for reader in reading for each in _function(project, reader))]
     found += _answering(project, readers)
@@ -68,7 +68,7 @@ def of_run(project: str, readers: Sequence[Reader], inbox: str) -> list[Permissi
 
 
 def of_publisher(project: str, subjects: Iterable[str], inbox: str) -> list[Permission]:
-    """Of `runner publish` and `runner.connect()`, for these subjects."""
+    """The permissions of `runner publish` and `runner.connect()`, for these subjects."""
     return once(
         [
             *(publish(each, "the messages") for each in subjects),
@@ -81,7 +81,7 @@ def of_publisher(project: str, subjects: Iterable[str], inbox: str) -> list[Perm
 
 
 def of_asker(subjects: Iterable[str], inbox: str) -> list[Permission]:
-    """Of `ctx.request`, `app.request` and `runner request` on these subjects, with balancing and failover."""
+    """The permissions of `ctx.request`, `app.request` and `runner request` on these subjects, with balancing and failover."""
     return once(
         [
             *(publish(each, "requests where no instance is known") for each in subjects),
@@ -98,11 +98,11 @@ def of_asker(subjects: Iterable[str], inbox: str) -> list[Permission]:
 
 
 def of_operator(
-    project: str, readers: Sequence[Reader], streams: Mapping[str, bool], inbox: str
+    project: str, readers: Sequence[FunctionNeeds], streams: Mapping[str, bool], inbox: str
 ) -> list[Permission]:
-    """Of `plan`, `apply`, `check`, `status`, `message`, `deadletter`, `parked` and `shard`, with these streams.
+    """The permissions of `plan`, `apply`, `check`, `status`, `message`, `deadletter`, `parked` and `shard`, with these streams.
 
-    Of each it is told whether it has shards or interest retention: then durables are changed with it.
+    `streams` tells of each whether it has shards or interest retention: then durables are changed with it.
     """
     found = [*_commands(project, inbox)]
     for name, changes_durables in streams.items():
@@ -133,7 +133,7 @@ def of_operator(
     return once(found)
 
 
-def _answering(project: str, readers: Iterable[Reader]) -> Iterator[Permission]:
+def _answering(project: str, readers: Iterable[FunctionNeeds]) -> Iterator[Permission]:
     answering = {reader.answers: reader.function for reader in readers if reader.answers}
     if not answering:
         return
@@ -182,7 +182,7 @@ def _process(project: str, inbox: str) -> Iterator[Permission]:
     yield subscribe(identity.alive_subject(project, ANY), "questions whether this instance lives")
 
 
-def _function(project: str, reader: Reader) -> Iterator[Permission]:
+def _function(project: str, reader: FunctionNeeds) -> Iterator[Permission]:
     name, stream, consumer = reader.function, reader.stream, reader.consumer
     if reader.scheduled:
         yield publish(
@@ -240,7 +240,7 @@ def _reading(name: str, stream: str, consumer: str) -> Iterator[Permission]:
     yield publish(f"$JS.ACK.{stream}.{consumer}.>", f"{name} settles its messages")
 
 
-def _ordered_function(project: str, reader: Reader, again: str) -> Iterator[Permission]:
+def _ordered_function(project: str, reader: FunctionNeeds, again: str) -> Iterator[Permission]:
     name, stream = reader.function, reader.stream
     yield api(f"CONSUMER.DELETE.{stream}.{ANY}", "durables of shards that are drained, after a resize")
     yield api(f"CONSUMER.INFO.{AGAIN}.{again}", f"whether anything was redriven to {name}")

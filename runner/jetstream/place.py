@@ -1,4 +1,4 @@
-"""Where a message was stored: stream and sequence, and the id or subject by which it is recognized there."""
+"""The place of a stored message: stream and sequence, and the mark by which it is recognized there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """A message that was stored, and where."""
+    """The place of a stored message."""
 
     stream: str
     sequence: int

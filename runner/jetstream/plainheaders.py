@@ -1,4 +1,4 @@
-"""Headers as nats-py takes and gives them: a dict of text."""
+"""Headers as nats-py takes and gives them: as a dict of texts."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from runner.core import header as headers
 log = logging.getLogger("jetrunner.wire")
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""Header names that nats-py writes; it refuses the whole message for any other."""
+"""Header names that nats-py writes; for any other name it refuses the whole message."""
 
 
-class Exact(str):
+class ExactValue(str):
     """A header's value that nats-py writes byte for byte."""
 
     __slots__ = ()
 
-    def strip(self, _: str | None = None, /) -> Exact:
-        """Nothing: it is as it shall be."""
+    def strip(self, _: str | None = None, /) -> ExactValue:
+        """Give the value unchanged."""
         return self
 
-    def translate(self, _: Any, /) -> Exact:
-        """Nothing, as well."""
+    def translate(self, _: Any, /) -> ExactValue:
+        """Give the value unchanged."""
         return self
 
     def encode(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> bytes:
-        """With bytes that are no UTF-8 as they were read."""
+        """Encode the value; bytes that are not UTF-8 come out as they were read."""
         return super().encode(encoding, errors)
 
 
-class Headers(dict[str, str]):
-    """Headers for nats-py, which takes a dict and writes its items: here with repeated names."""
+class PlainHeaders(dict[str, str]):
+    """Headers for nats-py, which takes a dict and writes its items: these items may repeat names."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._pairs = []
         for name, value in pairs:
             if TOKEN.fullmatch(name):
-                self._pairs.append((name, Exact(value)))
+                self._pairs.append((name, ExactValue(value)))
             else:
-                log.warning("header %r is left out: nats-py does not write such a name", name)
+                log.warning("header %r is dropped: nats-py cannot write this name", name)
         super().__init__(self._pairs)
 
     def items(self) -> Any:
@@ -52,9 +52,9 @@ class Headers(dict[str, str]):
 
 
 def status_block(parsed: dict[str, str] | None) -> bytes | None:
-    """The raw header block of headers that nats-py has parsed, its `Status` pair put back on the first line.
+    """The raw header block of headers that nats-py has parsed, with its `Status` pair back on the first line.
 
-    What cannot stand in one, where nats-py has split lines otherwise than we do, is left out.
+    Pairs that cannot stand in a block, because nats-py splits lines differently, are left out.
     """
     if not parsed:
         return None

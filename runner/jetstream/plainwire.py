@@ -1,9 +1,8 @@
-"""The wire that writes through nats-py's public calls alone: for WebSockets, and for a nats-py of another shape.
+"""The wire that writes only through nats-py's public calls: for WebSockets, and for a nats-py with other internals.
 
-Slower than `runner.jetstream.wire` and with the same meaning, but for what nats-py does to headers: a name that is no
-token of HTTP's is not written. Where nats-py has not even the shape of `reader.py`, it reads, too: of headers that are
-repeated one comes, bytes that are no UTF-8 come as U+FFFD, and a subject that is no UTF-8 ends the reading. The server
-tests run both ways.
+It is slower than `runner.jetstream.wire` and does the same, except for what nats-py does to headers: a name that is no HTTP token
+is not written. If nats-py has not even the internals that `reader.py` needs, nats-py reads, too. Then only one of repeated headers
+comes, bytes that are not UTF-8 come as U+FFFD, and a subject that is not UTF-8 ends the reading. The server tests run both ways.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from runner.jetstream import reader
 from runner.jetstream.acks import Acks, Losing
 from runner.jetstream.due import call_each
 from runner.jetstream.limit import Limit
-from runner.jetstream.plainheaders import Headers, status_block
+from runner.jetstream.plainheaders import PlainHeaders, status_block
 from runner.jetstream.reader import Reader, Sink, abort
 from runner.jetstream.stall import STALLED_SECONDS, Stall
 from runner.jetstream.wire import FLUSH_SECONDS, Unsubscribe
@@ -37,14 +36,14 @@ WATCH_SECONDS = 0.5
 
 
 class PlainWire:
-    """The same calls as `Wire`, each message written by nats-py."""
+    """The same calls as `Wire`, but nats-py writes each message."""
 
     def __init__(self, client: Client) -> None:
         self.epoch = 0
         self.on_drop: Callable[[], None] = lambda: None
-        """Called when messages were dropped: whoever waits for an answer waits in vain."""
+        """Called when messages were dropped: their senders wait for answers in vain."""
         self.pulls: WeakSet[Losing] = WeakSet()
-        """Told when the connection was lost."""
+        """The pulls, which are told when the connection is lost."""
         self.acks = Acks()
         self.limit = Limit()
         self.on_lost: list[Callable[[], None]] = []
@@ -62,12 +61,12 @@ class PlainWire:
         self._reader = (
             Reader(client, self.limit, self._stall, lambda: None, self._lost) if reader.fits(client) else None
         )
-        """None where nats-py reads."""
+        """None if nats-py reads."""
         self._connected_by: Any = None
         self._watch()
 
     def _watch(self) -> None:
-        """Nats-py waits for a lost connection's unsent bytes, and a frozen peer never takes them: drop them."""
+        """Drop a lost connection's unsent bytes: nats-py would wait for them, and a frozen server never takes them."""
         if self._client.is_closed:
             return
         transport = getattr(self._client, "_transport", None)
@@ -83,12 +82,12 @@ class PlainWire:
         return self._reader.heard if self._reader is not None else self._heard
 
     def disconnected(self) -> None:
-        """Where nats-py reads, it tells so only once it has begun to reconnect."""
+        """Handle a lost connection if nats-py reads; nats-py tells of it only once it has begun to reconnect."""
         if self._reader is None:
             self._lost()
 
     def _lost(self) -> None:
-        """The connection is lost; only what stays true is kept."""
+        """Handle a lost connection: only acks that stay true are kept."""
         self.epoch += 1
         self._stall.begin()
         self._outgoing.extendleft(map(item_of, reversed(reader.take_unsent(self._client))))
@@ -106,7 +105,7 @@ class PlainWire:
             self.on_drop()
 
     def withdraw(self, consumer: bytes) -> list[bytes]:
-        """Take back what was kept of the answers to a consumer's deliveries (`<stream>.<durable>`): their replies."""
+        """Remove kept acks of a consumer's deliveries (`<stream>.<durable>`); gives their replies."""
         kept, self._outgoing = self._outgoing, deque()
         replies: list[bytes] = []
         for item in kept:
@@ -118,7 +117,7 @@ class PlainWire:
         return replies
 
     def deafen(self) -> None:
-        """Hand nothing more to any sink: whoever would take it is about to end."""
+        """Pass no more messages to any sink, because its user is about to end."""
         self._deaf = True
         if self._reader is not None:
             self._reader.sinks.clear()
@@ -151,14 +150,14 @@ class PlainWire:
             try:
                 if not self._client.is_closed:
                     async with asyncio.timeout(FLUSH_SECONDS):
-                        # The PING of `drain` overtakes its UNSUB in nats-py's buffer: what came in between was lost.
+                        # The PING of `drain` overtakes its UNSUB in nats-py's buffer: messages in between would be lost.
                         if unsubscribing := getattr(self._client, "_send_unsubscribe", None):
                             await unsubscribing(subscription._id)
                             await self._client.flush()
                             await self._client.flush()
-                        await subscription.drain()  # type: ignore[no-untyped-call]  # what was on its way arrives
+                        await subscription.drain()  # type: ignore[no-untyped-call]  # messages on their way still arrive
             except (TimeoutError, Error, OSError):
-                log.debug("unsubscribed from %s without the server's word", subject)
+                log.debug("unsubscribed from %s; the server has not confirmed it", subject)
             finally:
                 if self._reader is not None:
                     self._reader.sinks.pop(key, None)
@@ -174,12 +173,12 @@ class PlainWire:
         self._write((reply, verb, b"", b""))
 
     def publish(self, subject: bytes, body: bytes, reply: bytes, header: bytes = b"") -> None:
-        """Publish; the caller has checked the size. Raises ValueError for what is no subject."""
+        """Publish; the caller has checked the size. Raises ValueError if the subject is not valid."""
         self.limit.require(subject, reply)
         self._write((subject, body, reply, header))
 
     def publish_known(self, subject: bytes, body: bytes, reply: bytes, header: bytes = b"") -> None:
-        """Publish to a subject whose tokens came in a frame, or were checked, and are not too long."""
+        """Publish to a subject that came in a frame or was checked, and is not too long."""
         self._write((subject, body, reply, header))
 
     def _write(self, item: tuple[bytes, bytes, bytes, bytes]) -> None:
@@ -202,7 +201,7 @@ class PlainWire:
         self.flush()
 
     def flush(self) -> None:
-        """Start writing what waits."""
+        """Start to write the waiting messages."""
         callbacks, self._due = self._due, []
         call_each(callbacks)
         if not self._client.is_connected:
@@ -221,13 +220,13 @@ class PlainWire:
                     subject.decode(),
                     body,
                     reply=reply.decode(),
-                    headers=Headers(headers.pairs(header)) if header else None,
+                    headers=PlainHeaders(headers.pairs(header)) if header else None,
                 )
-            except (Error, OSError):  # whoever sent it waits for an answer, and sends it again
+            except (Error, OSError):  # the sender waits for an answer, and sends it again
                 if self.acks.outlives(subject, body) and self._client.is_reconnecting:
                     self._outgoing.appendleft(item)
                     self._unwritten += len(body)
-            except Exception:  # one that cannot be written must not hold up all others
+            except Exception:  # a message that cannot be written must not hold up the others
                 log.exception("a message to %r could not be written", subject)
 
     @property
@@ -237,7 +236,7 @@ class PlainWire:
 
 
 def item_of(frame: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Subject and body of an answer that nats-py has made a frame of; of any other frame, nothing."""
+    """Subject and body of an ack's frame that nats-py has made; empty for any other frame."""
     line, _, rest = frame.partition(b"\r\n")
     words = line.split()
     if len(words) != 3 or words[0] != b"PUB" or not words[1].startswith(ACK):

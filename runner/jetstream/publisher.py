@@ -1,12 +1,12 @@
-"""The publisher: messages into streams, each confirmed by its PubAck; several as one atomic batch.
+"""The publisher: it stores messages in streams, each confirmed by its PubAck, or several as one atomic batch.
 
-Rule 1: the size is checked here, headers included, and the length of the subject: nats-py counts neither, the server drops
-        a connection that sends too much, and nats-py then closes for good.
-Rule 2: a Msg-Id makes a publish safe to repeat; without one, a publish whose answer is lost is not repeated.
-Rule 3: an atomic batch has a fresh batch id each time (one derived from the input would collide with a dead
-        run's for 10 s); BATCH_DUPLICATE then proves that an earlier run's set stands.
-Rule 4: whoever says which stream is meant is told when it is another stream that refuses (`Elsewhere`), and when an
-        atomic batch is not allowed (BATCH_DISABLED): the subjects of streams may be changed at any time.
+Rule 1: the size with headers and the length of the subject are checked here, because nats-py checks neither. The server drops a
+        connection that sends too much, and nats-py would then close for good.
+Rule 2: a Msg-Id makes a publish safe to repeat. Without one, a publish whose answer is lost is not repeated.
+Rule 3: an atomic batch has a new batch id each time: an id from the input would collide with that of a dead run for 10 s.
+        BATCH_DUPLICATE then proves that an earlier run's set is stored.
+Rule 4: a caller that names the stream it means is told if another stream refuses (`Elsewhere`), and if an atomic batch is not
+        allowed (BATCH_DISABLED): subjects may be moved between streams at any time.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Doubt: TypeAlias = Callable[[], Awaitable[None]]
 
 CONFIRM_SECONDS = 5.0
 BATCH_LIMIT = 1000
-"""Messages in one atomic batch, the server's own limit."""
+"""Most messages in one atomic batch: the server's own limit."""
 BATCHES_IN_FLIGHT = 16
 
 
 class ApiError(msgspec.Struct):
-    """The server's error; `err_code` tells exactly which."""
+    """The server's error; `err_code` says exactly which."""
 
     code: int = 0
     err_code: int = 0
@@ -48,7 +48,7 @@ class ApiError(msgspec.Struct):
 
 
 class PubAck(msgspec.Struct):
-    """The server's word that a message is stored."""
+    """The server's confirmation that a message is stored."""
 
     stream: str = ""
     seq: Count = 0
@@ -57,7 +57,7 @@ class PubAck(msgspec.Struct):
 
 
 class Outgoing(msgspec.Struct, frozen=True):
-    """One message on its way out: subject, encoded body, header pairs (the Msg-Id among them)."""
+    """One message to send: subject, encoded body, header pairs (including the Msg-Id)."""
 
     subject: str
     body: bytes
@@ -68,7 +68,7 @@ decode_ack = checked.json(PubAck)
 
 
 class Publisher:
-    """Publishes over the wire and tells who waits for a PubAck."""
+    """Publishes over the wire, and gives each waiter its PubAck."""
 
     def __init__(self, wire: Any, inbox: Inbox, max_payload: Callable[[], int]) -> None:
         self._wire = wire
@@ -78,7 +78,7 @@ class Publisher:
         self._batches = anyio.Semaphore(BATCHES_IN_FLIGHT)
 
     def check_size(self, subject: str, size: int) -> None:
-        """Raise `TooLarge` when headers and body, `size` bytes together, cannot be sent."""
+        """Raise `TooLarge` if headers and body, `size` bytes together, cannot be sent."""
         limit = self._max_payload()
         if size > limit:
             raise TooLarge(
@@ -87,9 +87,9 @@ class Publisher:
             )
 
     def send(self, subject: bytes, body: bytes, header: bytes, waiter: Waiter, argument: Any) -> None:
-        """Publish without waiting; the waiter is called once, `is_stored` tells what it got.
+        """Publish without waiting; the waiter is called once, and `is_stored` tells what it got.
 
-        The subject's tokens came in a frame, or were checked. Raises `TooLarge`, and ValueError for a subject that is too long.
+        The subject came in a frame, or was checked. Raises `TooLarge`, and ValueError if the subject is too long.
         """
         if len(subject) > self._limit.longest:
             self._limit.require(subject)
@@ -108,7 +108,7 @@ class Publisher:
         timeout: float = CONFIRM_SECONDS,
         stream: str = "",
     ) -> PubAck:
-        """Publish once and wait for the PubAck, of any stream. Raises the `ServerError` family and ValueError for a bad subject."""
+        """Publish once and wait for the PubAck, of any stream. Raises the `ServerError` family, and ValueError for a bad subject."""
         reason = subjects.problem(subject)
         if reason:
             raise ValueError(f"cannot publish to {subject[:80]!r}: {reason}")
@@ -118,13 +118,13 @@ class Publisher:
     async def publish_block(
         self, subject: str, body: bytes, header: bytes, *, timeout: float = CONFIRM_SECONDS, stream: str = ""
     ) -> PubAck:
-        """The same with a header block that is written already, to a subject that was checked."""
+        """Publish once, with an encoded header block, to a subject that was checked."""
         self.check_size(subject, len(body) + len(header))
         _, answer = await ask(self._inbox, self._wire, subject.encode(), body, timeout, header)
         return self.read(subject, answer, stream)
 
     def read(self, subject: str, answer: bytes, stream: str = "") -> PubAck:
-        """The PubAck, or the error in it raised; what becomes of our own writes is noted."""
+        """Read a PubAck, or raise the error in it; refusals of our own writes are noted."""
         denials = self._inbox.denials
         try:
             ack = read_ack(answer, stream)
@@ -137,10 +137,10 @@ class Publisher:
     async def publish_surely(
         self, message: Outgoing, patience: float, stream: str = "", doubt: Doubt | None = None
     ) -> PubAck:
-        """Publish a message that carries a Msg-Id, again and again until it is confirmed.
+        """Publish a message that has a Msg-Id, again and again until it is confirmed.
 
-        Repeats for `patience` seconds what may pass: a lost answer or connection, a full stream, a stream
-        without a leader. Raises the last error then, and at once what will not pass.
+        For `patience` seconds temporary errors are retried: a lost answer or connection, a full stream, a stream without a leader.
+        After that the last error is raised; any other error is raised at once.
         """
         return await retry_until(
             lambda: self.publish(message.subject, message.body, message.headers, stream=stream),
@@ -202,16 +202,16 @@ class Publisher:
 
 
 def is_stored(answer: bytes) -> bool:
-    """Whether an answer is a PubAck without an error; `read_ack` tells everything else."""
+    """Whether an answer is a PubAck without an error; `read_ack` reads any other answer."""
     return b'"error"' not in answer and b'"stream"' in answer
 
 
 def read_ack(body: bytes, stream: str = "") -> PubAck:
-    """The PubAck, or the error in it raised: as `Elsewhere` when it is of another stream than the one that is meant."""
+    """Read a PubAck, or raise the error in it: as `Elsewhere` if it comes from another stream than the one that is meant."""
     try:
         ack = decode_ack(body)
     except Unfit:
-        # Somebody's plain subscriber answered a publish; no stream did.
+        # Somebody's plain subscriber has answered the publish; no stream has.
         raise NoStream("the answer is not a PubAck: no stream captures the subject") from None
     if ack.error is None:
         return ack
@@ -231,7 +231,7 @@ def read_ack(body: bytes, stream: str = "") -> PubAck:
 def limit_incomplete(
     attempt: Callable[[], Awaitable[PubAck]], tries: int = 3
 ) -> Callable[[], Awaitable[PubAck]]:
-    """Try a batch that stays incomplete so often: then some of its subjects may be another stream's by now (`Elsewhere`)."""
+    """Limit the tries of a batch that stays incomplete: then some subjects may be another stream's by now (`Elsewhere`)."""
     left = tries
 
     async def once() -> PubAck:
@@ -255,16 +255,16 @@ def may_pass(error: ServerError) -> bool:
 
 
 def unanswered(error: ServerError) -> bool:
-    """Whether nothing was decided: no answer came, or the cluster has no leader to give one."""
+    """Whether no decision was made: no answer came, or the cluster has no leader."""
     return isinstance(error, (Unconfirmed, Incomplete)) or error.code in codes.UNDECIDED
 
 
 async def retry_until(
     attempt: Callable[[], Awaitable[T]], patience: float, what: str = "", doubt: Doubt | None = None
 ) -> T:
-    """Await `attempt()` until it succeeds, waiting 50 ms to 2 s in between, for `patience` seconds.
+    """Await `attempt()` until it succeeds, for `patience` seconds, with pauses from 50 ms to 2 s.
 
-    Where no answer came, `doubt` finds out whether one can come at all, and raises if not.
+    If no answer came, `doubt` finds out whether one can come at all, and raises if not.
     """
     began = anyio.current_time()
     told = 1.0
@@ -280,6 +280,6 @@ async def retry_until(
                 raise
             if what and waited > told:
                 told *= 4
-                log.warning("%s waits since %.0f s: %s", what, waited, error)
+                log.warning("%s: no success for %.0f s yet: %s", what, waited, error)
         await anyio.sleep(wait)
         wait = min(2.0, wait * 2)

@@ -1,15 +1,16 @@
 """Continuous pull of one durable consumer: requests overlap, and a slot is free before its message is asked for.
 
-Rule 1: what is out (asked for, not here yet) and unsettled is never more than `limit` and what may wait (`core/ahead.py`).
-Rule 2: a message that comes again while it is still unsettled here is the same message: it only renews its reply
-        (unless it was stored at another time: then the stream's history is another, and so is the message).
-Rule 3: a message that the server may have delivered to another by now (ours was not heard of for its `ack_wait`) is not
-        asked for again: it has come again, or will, by itself.
-Rule 4: silence for twice the heartbeat or more, a lost connection or a status means that nothing is out any more: ask again.
-        The server may still hold what was written off so: what it says of those requests later counts no more.
-Rule 5: a request says how many bytes it may bring, within what all pulls of the process may have in flight (`inflight.py`).
-        A pull learns how large its messages are, and has fewer of them in flight where they are large.
-Rule 6: what was settled is kept back until the stream was found to be the same on this connection (`withheld.py`).
+Rule 1: messages that are out (asked for, not here yet) or unsettled are at most `limit`, plus those that may wait
+        (`core/ahead.py`).
+Rule 2: if a message comes again while it is unsettled here, only its reply is renewed. But if it was stored at another time, it is
+        another message, because the stream's history is another.
+Rule 3: a message that another instance may have by now, since the server did not hear from us for its `ack_wait`, is not asked for
+        again: it has come again, or will, by itself.
+Rule 4: after silence for twice the heartbeat or more, a lost connection or a status, no message counts as out: the pull asks again.
+        The server may still hold requests that were written off like this: what it says of them later does not count.
+Rule 5: a request limits its bytes, within what all pulls of the process may have in flight (`inflight.py`). A pull learns how large
+        its messages are, and has fewer large ones in flight.
+Rule 6: answers are kept back until the stream was found to be the same on this connection (`withheld.py`).
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ log = logging.getLogger("jetrunner.pull")
 
 HEARTBEAT_SECONDS, EXPIRES_SECONDS, EXTEND_SECONDS = 2.0, 30.0, 3.0
 LAPSED_SECONDS = 9.5
-"""The server takes a message back after 10 s of silence."""
+"""After so long another instance may have a message: the server takes it back after 10 s of silence."""
 STOOD_SECONDS = 0.5
-"""The loop has stood still where it is so long since the last look: what the server has said meanwhile may not be read yet."""
+"""If the last look is so long ago, the loop has stood still: data of the server since then may not be read yet."""
 BACKLOG_BYTES = 4 << 20
-"""Unwritten bytes at which nothing more is asked for."""
+"""With so many unwritten bytes no more messages are asked for."""
 MOST_REQUESTS = 64
-"""Written at once, where the server caps what one of them may ask for."""
+"""Most requests written at once, if the server limits the size of each."""
 REQUEST = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d,"max_bytes":%d}'
 COMPLETED = b"NATS/1.0 409 Batch Completed"
 
@@ -48,7 +49,7 @@ clock = time.monotonic
 
 
 class Pull:
-    """Deliveries of one consumer, handed to `deliver` from within the read that brought them."""
+    """Pulls one consumer's deliveries, and passes them to `deliver` within the read that brought them."""
 
     abandons = True
     holds = False
@@ -64,36 +65,35 @@ class Pull:
         missing: Callable[[], None],
         ahead: int = 0,
     ) -> None:
-        """`limit` messages run at once; up to `ahead` more wait here for that."""
+        """`limit` messages run at once; up to `ahead` more wait here."""
         self.stream = stream
         self.durable = durable
         self.limit = limit
         self.unsettled: dict[int, Delivery] = {}
-        """Every delivery that is not settled yet, by stream sequence."""
+        """All unsettled deliveries, by stream sequence."""
         self.expires, self.heartbeat = EXPIRES_SECONDS, HEARTBEAT_SECONDS
         self.patience = 2 * HEARTBEAT_SECONDS
         self.extend_every = EXTEND_SECONDS
-        """A message in work is extended this often, in seconds."""
+        """Seconds after which the ack wait of a message in work is extended."""
         self.original: Callable[[bytes], bytes | None] | None = None
-        """Makes the original subject of a stored one, where the stream is sharded; None for one that is not ours."""
+        """Gives the original of a stored subject, if the stream is sharded; None if the message is not ours."""
         self.most = UNCAPPED
-        """No more than so many may be here or on their way, whatever `limit` says."""
+        """At most so many messages may be here or on their way, whatever `limit` is."""
         self._connection, self._wire = connection, connection.wire
         self._wire.pulls.add(self)
         self._deliver = deliver
         self._missing = missing
         self._epoch, self._out, self._round = -1, 0, b"0"
-        """The round of the requests that count is another one once they were written off."""
+        """The round names the present requests; it changes when they are written off."""
         self._heard = self._not_before = self._watched = 0.0
         self._last: tuple[bytes | None, bytes] | None = None
-        """The newest body since the last look."""
+        """Headers and body of the newest message since the last look."""
         self._weight = Weight(connection.in_flight, limit, self.wake, ahead)
         self.due = False
         """Whether the next write will ask for more."""
         self.is_open = False
-        """Whether it asks for messages."""
         self.refused = ""
-        """Why the server takes no request, empty while it does."""
+        """Why the server takes no requests; empty while it does."""
         self._caps = Caps()
         self._ours = f"$JS.ACK.{stream}.{durable}.".encode()
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}".encode()
@@ -101,9 +101,9 @@ class Pull:
         self._unsubscribe: Unsubscribe | None = None
         self._told = Withheld(self._wire)
         self.doubted: Callable[[Identity], None] = _nothing
-        """Called with a message that is here when another has its number."""
+        """Called with a message that is here when another message comes with its sequence."""
         self.gone: Pull | None = None
-        """Where messages end that the stream has lost; never opened."""
+        """Holds messages that the stream has lost; never opened."""
 
     async def open(self) -> None:
         """Subscribe and ask for the first messages."""
@@ -116,7 +116,7 @@ class Pull:
         self.wake()
 
     async def close(self) -> None:
-        """Ask for nothing more. What is on its way still arrives, and no more after this returns."""
+        """Ask for no more messages. Those on their way still arrive, but none after this returns."""
         self.is_open = False
         self._weight.close()
         self._last = None
@@ -124,11 +124,11 @@ class Pull:
             await self._unsubscribe()
 
     def room(self) -> int:
-        """How many messages may be here, or on their way, at once, but for those that wait until others have run."""
+        """How many messages may be here or on their way at once, without those that wait until others have run."""
         return self.limit
 
     def wake(self) -> None:
-        """A slot is free: ask for more with the next write."""
+        """Ask for more messages with the next write, because a slot is free."""
         if not self.due:
             self.due = True
             self._wire.due(self._top_up)
@@ -141,7 +141,7 @@ class Pull:
             self.wake()
 
     def ack(self, delivery: Delivery) -> None:
-        """`settle` with `+ACK`, for the straight way: it is known to be unsettled."""
+        """`settle` with `+ACK`, for the common case."""
         if self.unsettled.pop(delivery.sequence, None) is not None:
             self._told.ack(delivery.reply)
             if not self.due:
@@ -149,15 +149,15 @@ class Pull:
                 self._wire.due(self._top_up)
 
     async def again(self, delivery: Delivery, delay: float) -> None:
-        """Have the server deliver the message again, after `delay` seconds."""
+        """Have the server deliver the message again after `delay` seconds."""
         self.later(delivery, delay)
 
     def later(self, delivery: Delivery, delay: float) -> None:
-        """The same: the server counts deliveries, whatever they are for."""
+        """Like `again`: the server counts deliveries for any reason."""
         self._return(delivery, b'-NAK {"delay":%d}' % int(delay * 1e9) if delay > 0 else b"-NAK")
 
     def give_back(self, delivery: Delivery) -> None:
-        """Return a message that has not started: any instance may have it at once."""
+        """Give back a message that has not started: any instance may have it at once."""
         self._weight.asked(-1)  # it was not completed
         self._return(delivery, b"-NAK")
 
@@ -170,22 +170,22 @@ class Pull:
             self.settle(delivery, verb)
 
     def extend(self, delivery: Delivery, now: float) -> None:
-        """Tell the server that we still work on it (`+WPI` starts its ack_wait anew)."""
-        if self._connection.is_connected:  # kept until then, they would pile up through an outage
+        """Tell the server that we still work on it (`+WPI` restarts its ack wait)."""
+        if self._connection.is_connected:  # during an outage they would pile up
             if now - delivery.extended > LAPSED_SECONDS:
                 delivery.lapsed = True
             delivery.extended = now
             self._wire.answer(delivery.reply, b"+WPI")
 
     def lost(self) -> None:
-        """The connection is lost: the server may not have heard what was written after it was last heard of."""
+        """Note a lost connection: the server may not have heard writes after it was last heard of."""
         heard = self._wire.heard
         for delivery in self.unsettled.values():
             if delivery.extended > heard:
                 delivery.extended = heard - EXTEND_SECONDS
 
     def watch(self, now: float) -> None:
-        """Called a few times a second: notices a lost connection and a silent server."""
+        """Notice a lost connection and a silent server; called a few times a second."""
         stood, self._watched = now - self._watched > STOOD_SECONDS, now
         if not self.is_open or not self._connection.is_connected:
             return
@@ -204,16 +204,16 @@ class Pull:
             self.wake()
 
     def ask_again(self) -> None:
-        """The consumer is there again after it was missing."""
+        """Ask again, because the consumer exists again."""
         self._write_off()
         self._not_before = 0.0
         self.wake()
 
     def _interrupted(self) -> None:
-        """The server was silent, or another one leads the consumer: acks may have gone nowhere."""
+        """Called when the server was silent, or the consumer has a new leader: acks may have been lost."""
 
     def _write_off(self) -> None:
-        """Nothing is out any more, as far as we know."""
+        """Write off all requests: no message counts as out."""
         self._out = 0
         self._weight.written_off()
         self._round = b"%d" % (int(self._round) + 1)
@@ -233,6 +233,8 @@ class Pull:
         room = min(self.room() + self._weight.ahead(now, len(self.unsettled) + self._out), self.most)
         size = request_size(room, len(self.unsettled), self._out)
         if size <= 0 or self._wire.backlog > BACKLOG_BYTES:
+            if large:
+                self._weight.stand_back()
             return
         if self._last is not None:
             self._notice(self._last, now)
@@ -260,11 +262,11 @@ class Pull:
 
     @property
     def holding(self) -> int:
-        """Messages here that wait for others; they are not in flight."""
+        """Messages here that wait for others; they do not count as in flight."""
         return 0
 
     def _notice(self, newest: tuple[bytes | None, bytes], now: float) -> None:
-        """Messages come, and this is the newest."""
+        """Note the newest message."""
         self._last = None
         self._heard = now
         self.refused = ""
@@ -276,6 +278,9 @@ class Pull:
             return
         self._last = header, body
         self._out -= 1
+        if self._out <= 0:  # a request that was written off brings messages, too
+            self._out = 0
+            self.wake()
         if reply.startswith(self._ours):
             parts = reply[len(self._ours) :].split(b".", 2)
             sequence, attempt = int(parts[1]), int(parts[0])
@@ -298,9 +303,6 @@ class Pull:
         new = Delivery(subject, reply, header, body, sequence, attempt, self, attempt > 1)
         self.unsettled[sequence] = new
         self._deliver(new)
-        if self._out <= 0 and not self.due:
-            self._out = 0
-            self.wake()
 
     def _status(self, subject: bytes, header: bytes | None) -> None:
         large = subject != (known := self._inbox + self._round)
@@ -351,22 +353,21 @@ class Pull:
         self.wake()
 
     def newest(self) -> Identity:
-        """Of what is here, or was settled and is kept back."""
+        """The newest message that is here, or whose settlement is kept back."""
         return self._told.newest().newer(newest(self.unsettled))
 
     arrived = newest
 
     def silence(self) -> None:
-        """Keep back what is settled from now on, and what could not be written any more."""
+        """Keep back settlements from now on, and acks that were not written yet."""
         self._told.begin(self._wire.withdraw(f"{self.stream}.{self.durable}".encode()))
 
     def confirm(self) -> None:
-        """Tell the server what was settled meanwhile."""
-        for reply in self._told.end():
-            self._wire.ack(reply)
+        """Send the kept settlements to the server."""
+        self._told.send()
 
     def cut(self, first: int, known: Identity) -> None:
-        """What becomes of messages that the stream has lost (`is_lost`), the server is not told."""
+        """Disown messages that the stream has lost (`is_lost`): the server hears no more of them."""
         for delivery in list(self.unsettled.values()):
             if is_lost(delivery.reply, first, known):
                 del self.unsettled[delivery.sequence]
@@ -375,13 +376,13 @@ class Pull:
         self.wake()
 
     def _other(self, known: Delivery) -> bool:
-        """Another message has come with its number; whether that is kept out for now."""
+        """Handle another message with the same sequence; gives whether that one is ignored for now."""
         self._disown(known)
         self.doubted(identity(known.reply))
         return False
 
     def _disown(self, delivery: Delivery) -> None:
-        """An ack for it would be another message's: it ends here, and the server hears nothing of it."""
+        """End a delivery without the server: an ack for it would settle another message."""
         if self.gone is None:
             self.gone = unopened(self._connection, self.stream)
         delivery.source = self.gone
@@ -389,7 +390,7 @@ class Pull:
 
 
 def unopened(connection: Connection, stream: str) -> Pull:
-    """It asks for nothing and tells nothing: what is in it is settled in this process alone."""
+    """A pull that asks for no messages and sends no acks: its messages are settled only in this process."""
     made = Pull(connection, stream, "", 0, _nothing, _nothing)
     made.extend_every = math.inf
     made.silence()

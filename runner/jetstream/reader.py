@@ -1,13 +1,13 @@
-"""Frames of our own subscriptions, straight from the socket to their sinks.
+"""Passes frames of our own subscriptions directly from the socket to their sinks.
 
-Rule 1: `Reader` stands in the place of nats-py's parser. A MSG or HMSG of a subscription it knows goes to that
-        subscription's sink as bytes: no Msg object, queue, task hop or header dict, and whatever bytes they are. Every
-        other frame goes through nats-py's parser, unchanged.
-Rule 2: what comes while nats-py's task waits for it is worked off at once, in the same turn of the loop; that task is woken
-        for what is not ours alone.
-Rule 3: a frame that cannot be read costs itself, at most the connection; it never ends the reading.
+Rule 1: `Reader` takes the place of nats-py's parser. A MSG or HMSG of a known subscription goes to its sink as bytes, whatever
+        these are: without a Msg object, queue, task switch or header dict. Any other frame goes through nats-py's parser,
+        unchanged.
+Rule 2: data that comes while nats-py's task waits is handled at once, in the same turn of the loop. That task is woken only for
+        frames that are not ours.
+Rule 3: a frame that cannot be read is lost, at most with the connection, but never ends the reading.
 
-The private names of nats-py that it leans on are in this file; `fits` checks them.
+All private names of nats-py that the reader depends on are in this file; `fits` checks them.
 """
 
 from __future__ import annotations
@@ -30,28 +30,30 @@ Sink = Callable[[bytes, bytes, "bytes | None", bytes], None]
 """Called with subject, reply (empty without one), raw header block (None without one) and body."""
 
 SHORT = 32_768
-"""Bytes, as many as nats-py reads at once. More goes its way, part by part: other work comes between."""
+"""Most bytes handled at once, as many as nats-py reads at once. More data goes through nats-py's task in parts, so that other work comes
+between.
+"""
 
 log = logging.getLogger("jetrunner.wire")
 clock = time.monotonic
 
 
 def fits(client: Client) -> bool:
-    """Whether nats-py has the shape that a reader leans on."""
+    """Whether nats-py has the internals that a reader needs."""
     return type(getattr(client, "_ps", None)) is Parser and isinstance(getattr(client, "_subs", None), dict)
 
 
 def abort(client: Client) -> None:
-    """Drop the connection's socket, unsent bytes and all, where nats-py has the shape we know."""
+    """Close the connection's socket without sending the rest, if nats-py has the internals that we know."""
     writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
     if writer is not None:
         writer.transport.abort()
 
 
 def take_unsent(client: Client) -> list[bytes]:
-    """Empty the buffer that nats-py would send on the next connection, where it has the shape we know.
+    """Empty the buffer that nats-py would send on the next connection, if it has the internals that we know.
 
-    Subscriptions among it are asked for again anyway.
+    Subscriptions in it are sent again anyway.
     """
     unsent = getattr(client, "_pending", None)
     if not isinstance(unsent, list) or not isinstance(getattr(client, "_pending_data_size", None), int):
@@ -61,13 +63,13 @@ def take_unsent(client: Client) -> list[bytes]:
 
 
 class Reader(Parser):
-    """nats-py's parser, with a short way in for the subscriptions in `sinks`."""
+    """nats-py's parser, with a shortcut for the subscriptions in `sinks`."""
 
     def __init__(
         self, client: Client, limit: Limit, stall: Stall, read: Callable[[], None], lost: Callable[[], None]
     ) -> None:
         self.sinks: dict[bytes, Sink] = {}
-        """By the subscription's number."""
+        """The sinks, by the number of their subscription."""
         self.heard = 0.0
         """When the server was last heard of, by the monotonic clock."""
         self._limit = limit
@@ -75,19 +77,19 @@ class Reader(Parser):
         self._read = read
         """Called after each read."""
         self._lost = lost
-        """Called when the connection is lost, before anything comes on the next one."""
+        """Called when the connection is lost, before any data comes on the next one."""
         self._losses = self._need = 0
-        """Connections that were lost; bytes that a frame has of which a part has come."""
+        """How many connections were lost; and the size of a frame that has come only in part."""
         self._stream: asyncio.StreamReader | None = None
-        """What nats-py reads on this connection, once what is for it comes here first."""
+        """The stream that nats-py reads on this connection, once its data comes here first."""
         # The start of an INFO may have come while nats-py still read.
         self._unfinished = Unfinished(bytes(getattr(client._ps, "buf", b"")))
-        self.nc = client  # what its own `__init__` does; that would call our `reset`
+        self.nc = client  # as its own `__init__` does, which would call our `reset`
         super().reset()
         client._ps = self
 
     def reset(self) -> None:
-        """nats-py calls this when the connection is lost, before it starts to reconnect."""
+        """Called by nats-py when the connection is lost, before it starts to reconnect."""
         super().reset()
         self._unfinished.clear()
         self._losses += 1
@@ -98,9 +100,9 @@ class Reader(Parser):
         self._lost()
 
     async def parse(self, data: bytes = b"") -> None:
-        """Work off what nats-py has read; an unfinished frame waits for its rest."""
+        """Handle data that nats-py has read; an unfinished frame waits for its rest."""
         if self.nc.is_reconnecting or self.nc.is_closed:
-            return  # it came on the connection that was lost: nats-py's task was woken before it was cancelled
+            return  # from the lost connection: nats-py's task was woken before it was cancelled
         now = self.heard = clock()
         if now - self._stall.ticked > STALLED_SECONDS:
             self._stall.notice(now)
@@ -116,7 +118,7 @@ class Reader(Parser):
                 await self._other(data[position:stop])
                 position = stop
             if losses != self._losses:
-                return  # the connection was lost under us: what is left belongs to the old one
+                return  # the connection was lost meanwhile: the rest belongs to the old one
             if not stop:
                 break
         if position < len(data):
@@ -124,18 +126,18 @@ class Reader(Parser):
         self._read()
 
     def _follow(self) -> None:
-        """Have what the socket brings come here first, where the stream that nats-py reads has the shape we know."""
+        """Make the socket's data come here first, if the stream that nats-py reads has the internals that we know."""
         stream = getattr(self.nc._transport, "_io_reader", None)
         if type(stream) is asyncio.StreamReader and hasattr(stream, "_waiter"):
             self._stream = stream
             stream.feed_data = partial(self._came, stream, stream.feed_data)  # type: ignore[method-assign]
 
     def _came(self, stream: asyncio.StreamReader, feed: Callable[[bytes], None], data: bytes) -> None:
-        """Work off what the socket has brought, while nats-py's task waits for it; what is not ours is left to that task."""
+        """Handle data of the socket while nats-py's task waits for it; frames that are not ours are left to that task."""
         now, waiter = clock(), stream._waiter  # type: ignore[attr-defined]
         if (
             stream is not self._stream
-            or waiter is None  # it has not worked off what came before
+            or waiter is None  # it has not handled the data before
             or waiter.done()
             or self._unfinished.chunks
             or len(data) > SHORT
@@ -152,7 +154,7 @@ class Reader(Parser):
                 feed(data[position:])
 
     def _hand_out(self, data: bytes, position: int) -> tuple[int, int]:
-        """Give frames to their sinks, until one is not for them: where that begins, and where it ends; 0 where it has not come whole."""
+        """Give frames to their sinks until one has none; gives that frame's start and end, an end of 0 if it has not come whole."""
         end, find, sink_of, losses = len(data), data.find, self.sinks.get, self._losses
         while True:
             line = find(b"\r\n", position)
@@ -183,48 +185,48 @@ class Reader(Parser):
                     split = body + int(words[-2])
                     reply = words[3] if len(words) == 6 else b""
                     sink(words[1], reply, data[body:split], data[split:stop])
-            except Exception:  # an exception that gets out of here ends nats-py's reading for good
+            except Exception:  # an exception that leaves this method ends nats-py's reading for good
                 log.exception("a frame could not be delivered")
             position = stop + 2
             if losses != self._losses:
                 return position, 0
 
     async def _other(self, frame: bytes) -> None:
-        """A frame that is for no sink. Raises ProtocolError for what is none."""
+        """Handle a frame that has no sink. Raises ProtocolError if it is no frame."""
         if frame[0] not in b"MH":
             await self._control(frame)
-        elif frame.find(b"\r\n") == len(frame) - 2:  # its line alone
-            raise ProtocolError("nats: malformed MSG")  # anything else would end nats-py's reading for good
+        elif frame.find(b"\r\n") == len(frame) - 2:  # only its line
+            raise ProtocolError("nats: malformed MSG")  # any other error would end nats-py's reading for good
         else:
             await self._other_message(frame)
 
     async def _other_message(self, frame: bytes) -> None:
-        """A whole message for nats-py's own parser, which takes text alone."""
+        """Pass a whole message to nats-py's own parser, which takes only text."""
         try:
             await super().parse(frame)
-        except Exception:  # it costs itself
+        except Exception:  # only this message is lost
             super().reset()
             log.exception("a message of another subscription could not be read")
 
     async def _control(self, frame: bytes) -> None:
-        """A line that is no message, for nats-py's own parser."""
+        """Pass a line that is not a message to nats-py's own parser."""
         if self._limit.exceeded(frame):
             return  # nats-py would close for good
         try:
             await super().parse(as_text(frame))
         except asyncio.InvalidStateError:
-            # nats-py answers a flush that had been given up; raised on, it would end its reading for good.
+            # nats-py answers a flush that was given up; the exception would end its reading for good.
             super().reset()
             log.debug("a PONG came too late")
         except (OSError, ProtocolError):
             raise  # nats-py connects again
         except Exception as error:
-            log.exception("a line of the server's could not be read")
+            log.exception("a protocol line from the server could not be read")
             raise ProtocolError("nats: unreadable line") from error
 
 
 def as_text(line: bytes) -> bytes:
-    """The line as nats-py can decode it: the server quotes subjects byte for byte where it refuses them."""
+    """The line as nats-py can decode it: the server quotes refused subjects byte for byte."""
     try:
         line.decode()
     except UnicodeDecodeError:

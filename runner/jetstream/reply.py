@@ -1,4 +1,4 @@
-"""What the reply of a delivery says of its message, read when somebody asks."""
+"""Facts of a message in the reply of its delivery, read when needed."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ def stored_at(reply: bytes) -> int:
 
 
 def stream_sequence(reply: bytes) -> int:
-    """The number of the message in its stream."""
+    """The stream sequence of the message."""
     tokens = reply.split(b".")
     return int(tokens[5]) if len(tokens) == 9 else acksubject.parse(reply).stream_sequence
 
 
 def consumer_sequence(reply: bytes) -> int:
-    """The place of the delivery among all of its consumer's."""
+    """The consumer sequence of the delivery."""
     tokens = reply.split(b".")
     return int(tokens[6]) if len(tokens) == 9 else acksubject.parse(reply).consumer_sequence
 
 
 def identity(reply: bytes, created: str = "") -> Identity:
-    """The message of a stream that was made at that time."""
+    """The identity of the message; its stream was made at `created`."""
     return Identity(created, stream_sequence(reply), stored_at(reply))
 
 
 def is_lost(reply: bytes, first: int, known: Identity) -> bool:
-    """Whether the stream has lost the message: it lost those from `first` on, of which `known` was the newest.
+    """Whether the stream has lost the message: it lost messages from `first` on, and `known` was the newest of them.
 
-    What was stored after that is of now.
+    Messages that were stored after `known` belong to the present history.
     """
     message = identity(reply)
     return message.sequence >= first and not 0 < known.stored_ns < message.stored_ns

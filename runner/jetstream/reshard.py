@@ -1,7 +1,7 @@
-"""What the server knows of the generations of a stream's shards, and the change to the next one.
+"""The generations of a stream's shards, as the server knows them, and the change to the next generation.
 
-Rule 1: everything is read from the leader: a replica that lags knows less, and would call a shard drained.
-Rule 2: a shard is drained when its durable has nothing pending, and has delivered the last message stored for it.
+Rule 1: all facts are read from the leader: a lagging replica knows less, and would make a shard look drained.
+Rule 2: a shard is drained if its durable has no pending messages, and has delivered the last message stored for it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from runner.jetstream.kv import KV
 from runner.jetstream.messages import leader_message
 
 CURRENT_SECONDS = 10.0
-"""How long a resize waits for a replica that is behind."""
+"""How long a resize waits for a lagging replica."""
 SILENT_SECONDS = 2.0
-"""A replica that is there is heard of by its leader each second."""
+"""A replica that its leader has not heard of for so long counts as missing: normally it is heard of each second."""
 MOST_BEHIND = 64
-"""Messages on their way to a replica that is current."""
+"""Most messages that may be on their way to a replica that counts as current."""
 _NAME = re.compile(r"(.+)-(\d+)-(\d+)")
 
 
@@ -44,37 +44,37 @@ class Lag(Struct, frozen=True):
     generation: int
     number: int
     pending: int
-    """Not delivered yet."""
+    """Messages that were not delivered yet."""
     unsettled: int
-    """Delivered, and not settled."""
+    """Messages that were delivered and are not settled."""
     delivered: int
     """The last stream sequence that was delivered or passed over."""
 
 
 class GenerationStore:
-    """The generations that the functions of a project work on, in the bucket."""
+    """The generations on which the functions of a project work, in the bucket."""
 
     def __init__(self, connection: Connection, project: str) -> None:
         self._kv = KV(connection)
         self.prefix = f"generation.{project}."
 
     async def read(self, function: str) -> tuple[OpenGeneration | None, int]:
-        """What stands there, and the revision that a change must name."""
+        """A function's generation, and the revision for a change."""
         value, revision = await self._kv.leader(self.prefix + function)
         return parse(value) if revision else None, revision
 
     async def remove(self, function: str) -> None:
-        """There is none of it afterwards."""
+        """Remove a function's generation."""
         await self._kv.remove(self.prefix + function)
 
     async def swap(self, function: str, current: OpenGeneration, revision: int) -> bool:
-        """Change it, unless somebody else has."""
+        """Change a function's generation; False if somebody else has changed it."""
         body = msgspec.json.encode(current)
         return await self._kv.swap(self.prefix + function, body, revision) is not None
 
 
 def parse(value: bytes) -> OpenGeneration | None:
-    """A value that is no generation counts as none."""
+    """Read a generation; None if the value is none."""
     try:
         return generations.read(value)
     except Unfit:
@@ -82,13 +82,13 @@ def parse(value: bytes) -> OpenGeneration | None:
 
 
 async def last(connection: Connection, stream: str, subject: str) -> int:
-    """The last sequence stored under a subject, wildcards and all; 0 when there is none."""
+    """The last sequence stored under a subject, which may have wildcards; 0 if there is none."""
     message = await leader_message(connection, stream, {"last_by_subj": subject})
     return message.sequence if message else 0
 
 
 async def stored(connection: Connection, stream: str, pattern: str, older_than: int) -> dict[int, int]:
-    """The last sequence of a pattern's messages in each older generation that has any."""
+    """The last sequence of a pattern's messages, for each older generation that has any."""
     found = {}
     for generation in range(older_than):
         if not generation and not await _tells_apart(connection, stream, pattern):
@@ -99,7 +99,7 @@ async def stored(connection: Connection, stream: str, pattern: str, older_than: 
 
 
 async def _tells_apart(connection: Connection, stream: str, pattern: str) -> bool:
-    """Whether a pattern finds the messages of generation 0 and no others; False when there are none at all."""
+    """Whether a pattern matches the messages of generation 0 and no others; False if there are none at all."""
     if not overlaps(pattern, f"shard.*.*.{pattern}"):
         return True
     first = await leader_message(connection, stream, {"seq": 1, "next_by_subj": ">"})
@@ -112,7 +112,7 @@ async def _tells_apart(connection: Connection, stream: str, pattern: str) -> boo
 
 
 async def shards_with_messages(connection: Connection, stream: str, pattern: str, generation: int) -> int:
-    """One more than the highest shard of a generation that holds messages: its count, as far as it matters."""
+    """The number of the highest shard with messages in a generation, plus one: its count, as far as it matters."""
     lasts = await _lasts(connection, stream, pattern, generation, range(MOST_SHARDS))
     return max((number + 1 for number, sequence in enumerate(lasts) if sequence), default=1)
 
@@ -120,9 +120,9 @@ async def shards_with_messages(connection: Connection, stream: str, pattern: str
 async def lags(
     connection: Connection, stream: str, durable: str = "", *, patience: float = 0.0
 ) -> dict[str, list[Lag]]:
-    """What the shards on a stream have still to do, by the durables' common name (`<project>-<function>`).
+    """What the shards on a stream have still to do, by the common name of their durables (`<project>-<function>`).
 
-    Raises `Incomplete` when the server cannot tell of all of them: a generation would seem drained, or never begun.
+    Raises `Incomplete` if the server cannot tell of all of them: a generation would seem drained, or never begun.
     """
     found: dict[str, list[Lag]] = {}
     for info in await consumers_on(connection, stream, patience):
@@ -148,7 +148,7 @@ async def lags(
 
 
 async def drained(connection: Connection, current: OpenGeneration, known: Sequence[Lag]) -> int | None:
-    """Whether an open generation is drained: the last sequence of it, or None while something is left."""
+    """The last sequence of an open generation if it is drained; None while messages are left."""
     ours = {each.number: each for each in known if each.generation == current.generation}
     if any(each.pending or each.unsettled for each in ours.values()):
         return None
@@ -162,9 +162,9 @@ async def drained(connection: Connection, current: OpenGeneration, known: Sequen
 
 
 async def remove_older(connection: Connection, durable: str, current: OpenGeneration) -> None:
-    """Remove the durables of generations that are drained: what is read there again begins where it was left.
+    """Remove the durables of drained generations; a function that reads such a generation again continues where it was left.
 
-    They would be listed for ever, cost the server memory, and on R3 a Raft group each.
+    The server would list them for ever. They cost it memory, and on R3 a Raft group each.
     """
     for each in (await lags(connection, current.stream, durable)).get(durable, ()):
         if each.generation < current.generation:
@@ -180,12 +180,12 @@ async def resize(
     by: tuple[int, ...] = (),
     prepare: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
 ) -> dict[str, Any]:
-    """Give a stream other shards from now on; returns its configuration. ValueError when it cannot be.
+    """Give a stream other shards from now on; returns its configuration. Raises ValueError if that is not possible.
 
-    `by` are the indexes of the tokens to shard by; without them these stay. `prepare` is awaited with the configuration
-    that the stream is about to have. Each replica of a stream puts a message under the
-    shards that it knows of when it applies it (measured on 2.15). One that is behind would put messages from before the
-    change under the new ones, for good: so all of them have to be current.
+    `by` are the indexes of the tokens to shard by; without them they stay the same. `prepare` is awaited with the coming
+    configuration of the stream. Each replica puts a message under the shards that it knows when it applies the message (measured on
+    2.15). A lagging replica would put messages from before the change under the new shards, for good. So all replicas have to be
+    current.
     """
     until = time.monotonic() + CURRENT_SECONDS
     while True:
@@ -207,7 +207,7 @@ async def resize(
 
 
 def _behind(info: Mapping[str, Any]) -> list[str]:
-    """The replicas of a stream that are not there, or have not applied what its leader has."""
+    """The replicas of a stream that are missing, or have not applied all that its leader has."""
     replicas = (info.get("cluster") or {}).get("replicas") or []
     return [
         str(each.get("name", "a replica"))

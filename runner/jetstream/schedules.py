@@ -1,7 +1,7 @@
-"""Schedules as the server keeps them: a message each in our own stream, of which it makes a message for each firing (ADR-51).
+"""Schedules on the server: each is a message in our own stream, and the server makes a message of it for each firing (ADR-51).
 
-Rule 1: one is written only where it differs, and by compare-and-set: a written `@every` begins to count anew (measured on 2.15).
-Rule 2: it has no message id: one that was removed and is wanted again within 15 minutes would pass for a duplicate.
+Rule 1: a schedule is written only if it differs, and by compare-and-set: writing an `@every` restarts its count (measured on 2.15).
+Rule 2: a schedule has no message id: one that was removed and is wanted again within 15 minutes would count as a duplicate.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ from runner.jetstream.publisher import PubAck
 from runner.jetstream.server import release
 
 SERVER = (2, 14)
-"""The first nats-server that repeats a schedule; older ones take `@at` alone."""
+"""The first nats-server that repeats a schedule; older ones take only `@at`."""
 EXPRESSION = "Nats-Schedule"
 ZONE = "Nats-Schedule-Time-Zone"
 TARGET = "Nats-Schedule-Target"
 LIFETIME = "Nats-Schedule-TTL"
 STAYS = ("Nats-TTL", "never")
-"""Else the operator's `max_age` of the stream would remove it."""
+"""Without this header, the operator's `max_age` of the stream would remove the schedule."""
 COMPARED = (EXPRESSION, ZONE, TARGET, LIFETIME, firing.WRITTEN)
 
 
-class Standing(Struct, frozen=True):
+class StandingSchedule(Struct, frozen=True):
     """A schedule on the server."""
 
     function: str
     headers: dict[str, str]
-    """Those that say what it does."""
+    """The headers that say what it does."""
     sequence: int
-    """Of its message; 0: there is none."""
+    """The sequence of its message; 0: there is none."""
     stored_ns: int = 0
 
     @property
     def written(self) -> str:
-        """As a user wrote it, with its time zone."""
+        """The schedule as the user wrote it, with its time zone."""
         return self.headers.get(firing.WRITTEN) or self.headers.get(EXPRESSION, "")
 
 
 def headers_of(project: str, function: str, schedule: Schedule) -> dict[str, str]:
-    """What a schedule's message says."""
+    """The headers of a schedule's message."""
     found = {
         EXPRESSION: schedule.wire,
         TARGET: identity.tick_subject(project, function),
         LIFETIME: f"{schedule.lifetime}s",
         firing.WRITTEN: schedule.line,
     }
-    if not schedule.every:  # the server refuses a zone there
+    if not schedule.every:  # the server refuses a time zone with `@every`
         found[ZONE] = schedule.timezone
     return found
 
 
 def require_server(connection: Connection, functions: list[str]) -> None:
-    """Raise a clear error where functions have schedules and the server is too old for them."""
+    """Raise a clear error if functions have schedules and the server is too old for them."""
     version = connection.server_version
     if functions and release(version) < SERVER:
         needed = ".".join(map(str, SERVER))
@@ -72,15 +72,15 @@ def require_server(connection: Connection, functions: list[str]) -> None:
         )
 
 
-async def standing(connection: Connection, project: str, function: str) -> Standing:
-    """A function's schedule, by the leader of the stream. Raises ServerError."""
+async def standing(connection: Connection, project: str, function: str) -> StandingSchedule:
+    """A function's schedule, read from the stream's leader. Raises ServerError."""
     subject = identity.schedule_subject(project, function)
     found = await leader_message(connection, AGAIN, {"last_by_subj": subject}, codes.NOTHING_STORED)
     if found is None:
-        return Standing(function, {}, 0)
+        return StandingSchedule(function, {}, 0)
     headers = header.parse(found.header or b"")
     told = {name: headers[name] for name in COMPARED if name in headers}
-    return Standing(function, told, found.sequence, found.stored_ns)
+    return StandingSchedule(function, told, found.sequence, found.stored_ns)
 
 
 async def functions_of(connection: Connection, project: str) -> list[str]:
@@ -89,10 +89,12 @@ async def functions_of(connection: Connection, project: str) -> list[str]:
     return sorted([subject.rpartition(".")[2] async for subject, _ in subjects(connection, AGAIN, pattern)])
 
 
-async def write(connection: Connection, project: str, before: Standing, headers: dict[str, str]) -> bool:
-    """Write a schedule in the place of the one that was read; False where another has been written since.
+async def write(
+    connection: Connection, project: str, before: StandingSchedule, headers: dict[str, str]
+) -> bool:
+    """Replace the schedule that was read; False if another was written since.
 
-    Raises ServerError where the server does not take it.
+    Raises ServerError if the server does not take it.
     """
     subject = identity.schedule_subject(project, before.function)
     pairs = [*headers.items(), STAYS]
@@ -100,12 +102,12 @@ async def write(connection: Connection, project: str, before: Standing, headers:
 
 
 async def remove(connection: Connection, project: str, function: str) -> None:
-    """Remove a function's schedule, where there is one. Firings that are stored stay. Raises ServerError."""
+    """Remove a function's schedule, if there is one. Stored firings stay. Raises ServerError."""
     await purge(connection, AGAIN, identity.schedule_subject(project, function))
 
 
 async def next_firing(
-    connection: Connection, project: str, there: Standing, now: datetime
+    connection: Connection, project: str, there: StandingSchedule, now: datetime
 ) -> datetime | None:
     """When the server fires a schedule next, as far as it tells. Raises ServerError."""
     try:
@@ -127,8 +129,8 @@ async def next_firing(
     return datetime.fromtimestamp(since + (passed + 1) * schedule.every, UTC)
 
 
-def told(there: Standing) -> Schedule:
-    """The schedule that stands on the server. Raises ValueError for what is none of ours."""
+def told(there: StandingSchedule) -> Schedule:
+    """Read the schedule on the server. Raises ValueError if it is none of ours."""
     expression = there.headers.get(EXPRESSION, "")
     if not expression.startswith(cron.EVERY):
         seconds, _, expression = expression.partition(" ")
@@ -140,7 +142,7 @@ def told(there: Standing) -> Schedule:
 async def fire(
     connection: Connection, project: str, function: str, pairs: Iterable[tuple[str, str]] = ()
 ) -> PubAck:
-    """Store a firing that is due now, as the server would; `pairs` are more headers of it. Raises JetrunnerError."""
+    """Store a firing that is due now, as the server would; `pairs` are additional headers. Raises JetrunnerError."""
     now = datetime.fromtimestamp(connection.clock.now(), UTC)
     subject = identity.tick_subject(project, function)
     try:

@@ -1,4 +1,4 @@
-"""The server: whether it is new enough, has JetStream, and its cluster a leader."""
+"""Checks of the server: it is new enough, it has JetStream, and its cluster has a leader."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ AGAIN_SECONDS = 0.25
 
 
 async def led(connection: Connection, patience: float, tell: Callable[[str], None]) -> None:
-    """Return once JetStream has a leader: what is not answered without one would pass for what is not there.
+    """Return once JetStream has a leader: without one, missing answers would look like missing streams.
 
-    `tell` hears at once that it is waited for. Raises JetrunnerError after `patience` seconds.
+    `tell` is called once if this has to wait. Raises JetrunnerError after `patience` seconds.
     """
     until = anyio.current_time() + patience
     told = False
@@ -27,7 +27,7 @@ async def led(connection: Connection, patience: float, tell: Callable[[str], Non
         try:
             await connection.api("STREAM.NAMES", timeout=NOTICE_SECONDS)
         except (PermissionDenied, NoStream):
-            return  # nothing to go by, or no JetStream: what asks for more says so
+            return  # no permission to ask, or no JetStream: later calls say so
         except ServerError as error:
             if not unanswered(error):
                 return
@@ -51,12 +51,12 @@ async def led(connection: Connection, patience: float, tell: Callable[[str], Non
 
 
 def release(version: str) -> tuple[int, ...]:
-    """Major and minor number of a server's version; empty where it tells none."""
+    """Major and minor number of a server's version; empty if it tells none."""
     return tuple(int(part) for part in version.split("-", maxsplit=1)[0].split(".")[:2] if part.isdigit())
 
 
 async def check_server(connection: Connection, patience: float = 0.0) -> None:
-    """Raise a clear error unless the server is new enough and has JetStream; so many seconds are waited for its leader."""
+    """Raise a clear error unless the server is new enough and has JetStream; waits `patience` seconds for its leader."""
     version = connection.server_version
     if release(version) < OLDEST_SERVER:
         raise JetrunnerError(

@@ -1,4 +1,4 @@
-"""What time it is at the server: messages are stored and schedules run by its clock, and ours may be wrong."""
+"""The time at the server: it stores messages and runs schedules by its own clock, and ours may be wrong."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from datetime import datetime
 from typing import Any
 
 from runner.core import serverclock
-from runner.core.serverclock import Reading
+from runner.core.serverclock import ClockReading
 
 
 class ServerClock:
-    """Reads the time that answers of JetStream's own API carry; without one, our own clock has to do."""
+    """Reads the time in answers of JetStream's own API; without such an answer our own clock is used."""
 
     def __init__(self) -> None:
-        self._reading: Reading | None = None
+        self._reading: ClockReading | None = None
 
     def hear(self, answer: dict[str, Any], asked: float) -> None:
-        """An answer has arrived to what was asked at that monotonic time; many hold the server's time, as `ts`."""
+        """Take in an answer to a question asked at that monotonic time; many answers have the server's time as `ts`."""
         told = answer.get("ts")
         if isinstance(told, str):
             try:
@@ -30,7 +30,7 @@ class ServerClock:
 
     @property
     def age(self) -> float:
-        """Seconds since the answer that we go by; a large number before any."""
+        """Seconds since the answer whose time is used; a large number before any."""
         return time.monotonic() - self._reading.taken if self._reading is not None else 1e9
 
     def now(self) -> float:

@@ -1,4 +1,4 @@
-"""Notices that this process stood still for so long that what was delivered to it meanwhile may be another's by now."""
+"""Notices if this process has stood still for so long that other instances may have its messages by now."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from nats.aio.client import Client
 log = logging.getLogger("jetrunner.wire")
 
 STALLED_SECONDS = 9.5
-"""The server takes a message back after 10 s of silence."""
+"""After so long other instances may have the messages: the server takes them back after 10 s of silence."""
 TICK_SECONDS = 1.0
 MOST_TICKS = 5
 
 
 class Stall:
-    """Of one client: its connection is ended by `abort`, and all that is read until `begin` counts no more."""
+    """Watches one client: after a stall `abort` ends its connection, and data that is read until `begin` does not count."""
 
     def __init__(self, client: Client, abort: Callable[[Client], None]) -> None:
         self.ticked = time.monotonic()
-        """When the loop last went on; before all time while what is read counts no more."""
+        """When the loop last went on; minus infinity while read data does not count."""
         self._client = client
         self._abort = abort
         self._ticks = 0
@@ -37,19 +37,19 @@ class Stall:
         else:
             self.notice(now)
             self._ticks += 1
-            if self._ticks > MOST_TICKS:  # it did not end: better late than deaf
+            if self._ticks > MOST_TICKS:  # it did not end: late data is better than none
                 self.ticked = now
         if not self._client.is_closed:
             self._loop.call_later(TICK_SECONDS, self._tick)
 
     def notice(self, now: float) -> None:
-        """Told by the read or the tick that comes first, once the process goes on."""
+        """End the connection; called by the first read or tick after the stall."""
         if self.ticked > -math.inf:
             self._ticks = 0
-            log.warning("this process stood still for %.1f s: another connection is made", now - self.ticked)
+            log.warning("this process stood still for %.1f s: it connects again", now - self.ticked)
             self.ticked = -math.inf
             self._abort(self._client)
 
     def begin(self) -> None:
-        """The connection is another one."""
+        """Start to watch a new connection."""
         self.ticked = time.monotonic()

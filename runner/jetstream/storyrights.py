@@ -1,4 +1,4 @@
-"""What `runner message show` needs, beside what the other commands do, and what an instance keeps for it."""
+"""Additional permissions: for `runner message show`, and for what an instance keeps for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.jetstream.permission import Permission, api, publish
 
 
 def rights(streams: Iterable[str], *, parks: bool, joins: bool) -> Iterator[Permission]:
-    """With these streams; whether functions park keys, and join split events."""
+    """The permissions with these streams; `parks` and `joins`: functions park keys, and join split events."""
     for name in streams:
         yield api(f"STREAM.MSG.GET.{name}", "message show; what waits in each shard")
         yield api(f"DIRECT.GET.{name}", "message show: outputs, and messages by key, header or time")
@@ -22,7 +22,7 @@ def rights(streams: Iterable[str], *, parks: bool, joins: bool) -> Iterator[Perm
 
 
 def keeping(project: str) -> Iterator[Permission]:
-    """Of `runner run`."""
+    """The additional permissions of `runner run`."""
     for ask in ("CREATE", "INFO"):
         yield api(f"STREAM.{ask}.{ERRORS}", "our stream of errors is made where it is missing")
     yield publish(

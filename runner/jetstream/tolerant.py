@@ -1,4 +1,4 @@
-"""Keys of the bucket, and answers, that do not hold what they should. Each is passed over, and told once."""
+"""Reads keys of the bucket, and answers. A value that is not valid is passed over, and logged once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ T = TypeVar("T")
 log = logging.getLogger("jetrunner.unreadable")
 
 MOST = 1_000
-"""So many are told; whoever writes more of them than that need not fill the log, too."""
+"""Most values that are logged, so that bad values cannot fill the log."""
 LONGEST = 200
 _told: set[str] = set()
 
 
 def read(decode: Callable[[bytes], T], value: bytes, key: str) -> T | None:
-    """What a value holds; None, and told, where it is none that can be read."""
+    """Decode a value; None, and logged, if it cannot be read."""
     try:
         return decode(value)
     except Unfit as error:
@@ -29,8 +29,12 @@ def read(decode: Callable[[bytes], T], value: bytes, key: str) -> T | None:
 
 
 def pass_over(key: str, why: object) -> None:
-    """Tell that what stands there is not used."""
+    """Log that the value under a key is not used."""
     if key in _told or len(_told) >= MOST:
         return
     _told.add(key)
-    log.warning("%s is passed over: %s", shown.line(key)[:LONGEST], shown.line(str(why))[:LONGEST])
+    log.warning(
+        "%s is ignored: %s",
+        shown.line(key)[:LONGEST],
+        shown.line(str(why))[:LONGEST],
+    )

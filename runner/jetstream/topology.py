@@ -19,11 +19,11 @@ from runner.jetstream.publisher import retry_until
 log = logging.getLogger("jetrunner.topology")
 
 REFRESH_SECONDS = 1.0
-"""The server is asked again at most this often."""
+"""Least time between two questions to the server, in seconds."""
 
 
 class Topology:
-    """The streams of the account, loaded once, and again when a subject is not found or an answer shows a change."""
+    """The streams of the account: loaded once, and again if a subject is not found or an answer shows a change."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -33,14 +33,14 @@ class Topology:
         self._refreshed = 0.0
         self._loading = anyio.Lock()
         self.version = 0
-        """Counts how often it was loaded."""
+        """How many times the streams were loaded."""
         self.outdated = False
-        """An answer has shown a change: it is loaded again with the next question."""
+        """Whether an answer has shown a change: then they are loaded again at the next question."""
         self.lacking: tuple[str, ...] = ()
-        """Streams of which nothing is known but that they are there."""
+        """Names of streams whose configuration is not known."""
 
     async def load(self) -> None:
-        """Read every stream's configuration, as far as the server can tell: one that it cannot tell of stays as known."""
+        """Read all streams' configurations. If the server cannot tell of a stream, its known configuration stays."""
         listing = await listed(self._connection, "STREAM.LIST", "streams")
         known = {name: self._streams[name] for name in listing.lacking if name in self._streams}
         self._streams = known | {name: info["config"] for name, info in listing.told.items()}
@@ -51,14 +51,14 @@ class Topology:
         self.outdated = False
 
     async def renew(self, version: int) -> None:
-        """Load again what this version has shown wrong, unless somebody has done so since."""
+        """Load again, because this version was wrong, unless somebody has loaded since."""
         async with self._loading:
             if self.version == version:
-                await anyio.sleep(self._loaded + REFRESH_SECONDS - time.monotonic())
+                await anyio.sleep(max(0.0, self._loaded + REFRESH_SECONDS - time.monotonic()))
                 await retry_until(self.load, math.inf, "the list of streams")
 
     async def refresh(self) -> None:
-        """Load again since an answer has not come, once a second at most; what the server does not tell stays as known."""
+        """Load again because an answer has not come, at most once a second; configurations that the server does not tell stay."""
         async with self._loading:
             if time.monotonic() - self._refreshed >= REFRESH_SECONDS:
                 try:
@@ -68,13 +68,13 @@ class Topology:
                 self._refreshed = time.monotonic()
 
     async def doubt(self, subjects: Iterable[str]) -> None:
-        """No answer came for messages to these subjects. Raises `NoConfirmation` where none can come."""
+        """Look again after missing answers to messages on these subjects. Raises `NoConfirmation` if no answer can come."""
         await self.refresh()
-        for subject in subjects:  # which may be another stream's by now
+        for subject in subjects:  # a subject may belong to another stream by now
             self.require_confirmation(self.known(subject) or "")
 
     def require_confirmation(self, stream: str) -> None:
-        """Raise `NoConfirmation` for a stream that answers no publish."""
+        """Raise `NoConfirmation` if a stream answers no publish."""
         if self.config(stream).get("no_ack"):
             raise NoConfirmation(
                 f"stream {stream} confirms nothing (no_ack = true): whether it stores an output is not to be known",
@@ -87,11 +87,11 @@ class Topology:
         return self._streams
 
     def config(self, stream: str) -> dict[str, Any]:
-        """A stream's configuration, empty when it is not there."""
+        """A stream's configuration; empty if there is no such stream."""
         return self._streams.get(stream, {})
 
     def replicas(self, read: Iterable[str], written: Iterable[str]) -> int:
-        """The most replicas of the streams that are read, and of those that capture what is written."""
+        """The highest number of replicas among the streams that are read, or that capture a written subject."""
         outputs = [*written]
         names = {*read}
         for name, config in self._streams.items():
@@ -100,7 +100,7 @@ class Topology:
         return max((self.config(name).get("num_replicas", 1) for name in names), default=1)
 
     def known(self, subject: str) -> str | None:
-        """The stream that captures a literal subject, None when we know of none."""
+        """The stream that captures a literal subject; None if none is known."""
         found = self._found.get(subject)
         if found is None:
             for name, config in self._streams.items():
@@ -109,7 +109,7 @@ class Topology:
                     break
             else:
                 return None
-            if len(self._found) > 100_000:  # subjects made from data: the cache must not grow with them
+            if len(self._found) > 100_000:  # subjects may come from data: the cache is limited
                 self._found.clear()
             self._found[subject] = found
         return found
@@ -117,7 +117,7 @@ class Topology:
     async def find(self, subject: str) -> str:
         """The stream that captures a literal subject; asks the server again before it raises `NoStream`.
 
-        Raises `Incomplete` where it may be one that the server cannot tell of now.
+        Raises `Incomplete` if it may be a stream that the server cannot tell of now.
         """
         found = None if self.outdated else self.known(subject)
         if found is None and time.monotonic() - self._loaded > REFRESH_SECONDS:

@@ -1,7 +1,7 @@
-"""nats-py's socket, where a write to one that is closed is a lost connection.
+"""nats-py's socket; a write to a closed one counts as a lost connection.
 
-uvloop raises RuntimeError there, which nats-py takes for a loop that has ended: the task that reconnects would end for good.
-asyncio's own loop drops what is written, and `drain` tells.
+uvloop raises RuntimeError at such a write. nats-py takes that for the end of the loop, and would never reconnect. asyncio's own
+loop drops the data, and `drain` raises.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class LosingTransport(TcpTransport):
     """A TCP connection whose writes raise ConnectionResetError once it is closed."""
 
     def __bool__(self) -> bool:
-        """True before it connects, too: nats-py puts its own in the place of one that is false."""
+        """True also before it connects: nats-py replaces a transport that is false by its own."""
         return True
 
     def write(self, payload: bytes) -> Any:

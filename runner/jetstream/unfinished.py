@@ -1,4 +1,4 @@
-"""A frame of which a part has come; the rest is waited for, and joined once: a large body costs linear time."""
+"""A frame that has come only in part. Its rest is awaited and joined once, so that a large body costs linear time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from nats.errors import ProtocolError
 
 
 class Unfinished:
-    """What one connection has not finished to send; `chunks` is empty between frames."""
+    """The unfinished frame of one connection; `chunks` is empty between frames."""
 
     def __init__(self, begun: bytes = b"") -> None:
         self.chunks = [begun] if begun else []
@@ -14,19 +14,19 @@ class Unfinished:
         self._need = 0
 
     def clear(self) -> None:
-        """The connection is another one."""
+        """Forget the frame, because the connection is another one."""
         self.chunks = []
         self._have = self._need = 0
 
     def keep(self, rest: bytes, need: int) -> None:
-        """Wait until there are `need` bytes. Raises ProtocolError for a frame that ends before it began."""
+        """Keep the beginning of a frame of `need` bytes. Raises ProtocolError if the frame would end before it began."""
         if need <= len(rest):
             raise ProtocolError("nats: malformed MSG")
         self.chunks = [rest]
         self._have, self._need = len(rest), need
 
     def joined(self, data: bytes) -> bytes:
-        """All of it with what came now; empty before that is enough."""
+        """The whole frame with the new data; empty while that is not enough."""
         self.chunks.append(data)
         self._have += len(data)
         if self._have < self._need:

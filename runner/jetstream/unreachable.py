@@ -1,4 +1,4 @@
-"""Why a first connection did not come up, in a sentence with its remedy."""
+"""Explains why a first connection did not come up, with a remedy."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import ssl
 from runner.errors import Unreachable
 
 REFUSED = ("authorization violation", "authentication", "user authentication", "account", "nkey", "jwt")
-"""What errors say when the credentials were refused."""
+"""Words in errors that mean refused credentials."""
 
 
 def unreachable(where: str, error: BaseException | None) -> Unreachable:
-    """The sentence for a first connection that failed."""
+    """The error for a first connection that failed."""
     reason = str(error or "").removeprefix("nats: ").strip("'") or (
         type(error).__name__ if error else "no answer"
     )

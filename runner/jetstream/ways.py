@@ -1,8 +1,8 @@
-"""Which way a dead letter goes back: by its function's name, or with its key.
+"""The way back of a dead letter: by its function's name, or with its key.
 
-The server tells it, not the code at hand, which may be older or newer than what runs: a function that keeps no order has
-a durable on what is sent back to it, and one that keeps order has none, but an open generation that names its key's tokens.
-Where the two disagree after all, an ordered function takes in what was sent by its name, and another what was sent by a key.
+The server decides, not the code at hand, which may be older or newer than what runs. A function without order has a durable for
+messages that are sent back to it. A function with order has no such durable, but an open generation that names its key's tokens. If
+the two disagree, an ordered function still takes in messages sent by its name, and a function without order those sent by a key.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from runner.jetstream.reshard import GenerationStore
 
 
 async def key_tokens(connection: Connection, project: str, function: str) -> tuple[int, ...] | None:
-    """The indexes of the tokens that make a function's key; None for one that keeps no order, or is not known.
+    """The indexes of the tokens that make a function's key; None if the function keeps no order, or is not known.
 
-    Raises `NotRedriven` for one that keeps order and has not said by which tokens.
+    Raises `NotRedriven` if the function keeps order, but has not said by which tokens.
     """
     if await consumer.info(connection, AGAIN, identity.durable(project, function)) is not None:
         return None

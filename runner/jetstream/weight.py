@@ -1,9 +1,9 @@
-"""How large the messages of one pull are, and how many bytes of them are in flight.
+"""The size of one pull's messages, and how many of their bytes are in flight.
 
 Rule 1: a pull whose messages fit into the part of a slot asks for the parts of its free slots.
-Rule 2: one with larger messages asks for what the pulls of the process leave each other; each request is on record until
+Rule 2: a pull with larger messages asks for bytes that the pulls of the process leave each other. Each request is on record until
         the server says that it has ended.
-Rule 3: where nothing has come for a while it is as one with small messages; the first large one tells what they were.
+Rule 3: if no message has come for a while, the messages count as small; the first large one restores their last size.
 """
 
 from __future__ import annotations
@@ -18,83 +18,83 @@ from runner.jetstream.delivery import Delivery
 from runner.jetstream.inflight import InFlight
 
 WEIGHED = 256
-"""Messages that are looked at to tell how large those in flight are."""
+"""Most messages that are measured to find the size of those in flight."""
 LARGE_EXPIRES_SECONDS = 2.0
-"""Of a request for large messages: what nothing comes for is soon free for others."""
+"""Lifetime of a request for large messages: bytes of a request that brings no messages are soon free for others."""
 AHEAD_EXPIRES_SECONDS = 0.25
-"""Of a request for more messages than run at once: what comes later may take longer."""
+"""Lifetime of a request for more messages than run at once: later messages may take longer."""
 LATE_SECONDS = 1.0
-"""How much later the server may tell that a request has ended."""
+"""How much later than its lifetime a request may be reported as ended."""
 
 
 class Weight:
-    """Of one pull."""
+    """The size of one pull's messages, and their bytes in flight."""
 
     def __init__(self, in_flight: InFlight, limit: int, wake: Callable[[], None], ahead: int = 0) -> None:
-        """Of a pull with so many slots, and up to `ahead` messages that wait for one."""
+        """For a pull with `limit` slots, and up to `ahead` messages that wait for one."""
         self.limit = limit
         self.wake = wake
         self.size = 0
-        """Bytes of a message, where that is more than a slot's part; else 0."""
+        """Bytes of a message, if that is more than a slot's part; else 0."""
         self.held = 0
-        """Bytes that are here, where messages are large."""
+        """Bytes that are here, if messages are large."""
         self.coming = 0
-        """Bytes that were asked for where messages are large, and may still come."""
+        """Bytes that were asked for and may still come, if messages are large."""
         self.number = 0
-        """Of the next request."""
+        """The number of the next request."""
         self._granted = 0
         self._unbounded = False
-        """Whether the next message is larger than the server's limit says: it has to be asked for without one."""
+        """Whether the next message is larger than the server's limit says: it has to be asked for without a limit of bytes."""
         self._alone = b""
-        """A request without a bound."""
+        """A request without a limit of bytes."""
         self._need = 0
-        """The next message has about so many."""
+        """The approximate size of the next message; 0: not known."""
         self._large = 0
-        """What `size` was when it was last more than 0."""
+        """The last value of `size` above 0."""
         self._requests: dict[bytes, tuple[int, float]] = {}
-        """Bytes of each that is open, and when it ends at the latest."""
+        """The bytes of each open request, and when it ends at the latest."""
         self._in_flight = in_flight
         self._ahead = Ahead(ahead)
 
     @property
     def part(self) -> int:
-        """Bytes of one message, where messages are small: those of one slot, unless more messages share them."""
+        """Bytes for one message, if messages are small: those of one slot, unless more messages share them."""
         return self._ahead.part(self._in_flight.part, self.limit)
 
     def ahead(self, now: float, held: int) -> int:
-        """How many messages may be asked for beyond the slots, with so many here or on their way."""
+        """How many messages may be asked for beyond the slots, with `held` here or on their way."""
         return self._ahead.look(now, held, 0 if self.size else self._in_flight.part, self.limit)
 
     @property
     def expires(self) -> float:
-        """How long a request may stand, in seconds."""
+        """The lifetime of a request, in seconds."""
         return LARGE_EXPIRES_SECONDS if self.size else AHEAD_EXPIRES_SECONDS if self._ahead.messages else inf
 
     def asked(self, messages: int) -> None:
-        """So many were asked for."""
+        """Note that so many messages were asked for."""
         self._ahead.held += messages
 
     @property
     def in_flight(self) -> int:
-        """Bytes here and on their way, where messages are large."""
+        """Bytes here and on their way, if messages are large."""
         return self.held + self.coming
 
     def open(self, *, holds: bool) -> None:
-        """Messages are asked for from now on; whether some may wait behind others of their key."""
+        """Note that messages are asked for from now on; `holds`: some may wait behind others of their key."""
         self._in_flight.open(self, holds=holds)
 
     def close(self) -> None:
-        """Nothing more is asked for."""
+        """Note that no more messages are asked for."""
         self._in_flight.close(self)
 
     def grant(self, messages: int) -> bool:
-        """Whether bytes may be asked for now, with so many messages."""
+        """Whether bytes for so many messages may be asked for now."""
         least = self._need or self._in_flight.part
         self._granted = min(self._in_flight.grant(self, least), max(least, 2 * self.size * messages))
         return self._granted > 0
 
     def ask(self, request: bytes, messages: int, most: int, until: float) -> tuple[int, int]:
-        """Make what was granted a request, of `most` bytes: how many messages it is for, and bytes (0: no bound)."""
+        """Enter a request with the granted bytes, at most `most`; gives its number of messages, and its bytes (0: no limit)."""
         self.number += 1
         alone = self._unbounded or most < self._need
         length = self._granted if alone else min(self._granted, most)
@@ -106,26 +106,26 @@ class Weight:
         return messages, length
 
     def ended(self, request: bytes) -> None:
-        """The server says that a request has ended."""
+        """Note that the server says a request has ended."""
         self.coming -= self._requests.pop(request, (0, 0.0))[0]
 
     def lapsed(self, now: float) -> bool:
-        """Whether a request has ended without a word: so it does where its bytes are used up to the last one."""
+        """Whether all requests have ended, some without a word: the server says nothing if all bytes of a request are used up."""
         late = [request for request, (_, until) in self._requests.items() if now > until]
         for request in late:
             self.ended(request)
         return bool(late) and not self._requests
 
     def written_off(self) -> None:
-        """No request is open any more, as far as we know."""
+        """Forget all requests, because they were written off."""
         self._requests.clear()
         self.coming = 0
         self._ahead.forget()
 
     def notice(self, length: int) -> None:
-        """Learn from the newest message, of so many bytes with its headers."""
+        """Learn from the newest message, of `length` bytes with its headers."""
         self._need, self._unbounded = 0, False
-        if self._alone:  # of a request without a bound the server does not say that it has ended
+        if self._alone:  # the server does not say that a request without a limit has ended
             self.ended(self._alone)
             self._alone = b""
         self._ahead.learn(length)
@@ -133,7 +133,7 @@ class Weight:
             self._measure(budget.learned(self.size, length + budget.OVERHEAD))
 
     def weigh(self, unsettled: Mapping[int, Delivery], holding: int) -> None:
-        """Look at what is here: large messages may stay for longer than small ones. `holding` of them only wait."""
+        """Measure the messages that are here: large ones may stay longer than small ones. `holding` of them only wait."""
         here = [len(each.body) + len(each.header or b"") for each in islice(unsettled.values(), WEIGHED)]
         mean = sum(here) // len(here) if here else 0
         if mean > max(self.size, self._in_flight.part):
@@ -144,7 +144,7 @@ class Weight:
                 self._in_flight.freed()
 
     def exceeded(self, left: int, largest: int, most: int) -> None:
-        """The next message has more bytes than were left of a request; none may ask for more than `most`."""
+        """Note that the next message has more bytes than the `left` ones of a request; no request may ask for more than `most`."""
         self._ahead.pause()
         self._unbounded = left >= largest
         if left >= min(max(self.size, self._in_flight.part), most):
@@ -158,10 +158,10 @@ class Weight:
             self.rest()
 
     def stand_back(self) -> None:
-        """It may not ask now: others do not wait for it."""
+        """Note that the pull may not ask now, so that others do not wait for it."""
         self._in_flight.stand_back(self)
 
     def rest(self) -> None:
-        """Nothing comes, or messages are small: a slot's part is enough."""
+        """Take messages for small, so that a slot's part is enough."""
         self.size = self.held = 0
         self._in_flight.leave(self)

@@ -1,13 +1,13 @@
-"""The wire: frames of our own subscriptions, straight from the socket to a function (`reader.py`) and back.
+"""The wire: it passes frames of our own subscriptions from the socket to a function (`reader.py`), and writes frames.
 
-Rule 1: what is written during one turn of the event loop leaves as one write.
-Rule 2: while disconnected nothing is written. What stays true is kept (`answers.py`); every other frame is dropped,
-        since whoever sent it waits for an answer and sends it again.
-Rule 3: what is no subject is not written, nor one that is too long (`limit.py`). Subjects that came in a frame are exempt:
-        they were split at spaces and line ends.
+Rule 1: all frames written during one turn of the event loop leave as one write.
+Rule 2: while disconnected no frames are written. Acks that stay true are kept (`acks.py`). Any other frame is dropped, since its
+        sender waits for an answer and sends it again.
+Rule 3: a subject that is not valid, or too long (`limit.py`), is not written. Subjects that came in a frame are not checked: they
+        were split at spaces and line ends.
 
-The private names of nats-py that the wire leans on are in this file; `fits` checks them at connect, and
-where they have another shape `runner.jetstream.plainwire` serves instead: slower, and right.
+All private names of nats-py that the wire depends on are in this file; `fits` checks them at connect. If nats-py has other
+internals, `runner.jetstream.plainwire` is used instead: slower, but correct.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Unsubscribe(Protocol):
     """Ends a subscription."""
 
     async def __call__(self) -> None:
-        """Return once nothing more of it arrives."""
+        """Return once no more messages of it arrive."""
 
 
 def fits(client: Client) -> bool:
-    """Whether nats-py has the shape this file leans on."""
+    """Whether nats-py has the internals that this file needs."""
     transport = getattr(client, "_transport", None)
     return (
         reader.fits(client)
@@ -53,21 +53,21 @@ def fits(client: Client) -> bool:
 
 
 class Wire:
-    """A reader in the place of nats-py's parser, and a short way out."""
+    """A reader in place of nats-py's parser, and a shortcut for writes."""
 
     def __init__(self, client: Client) -> None:
         self.epoch = 0
-        """Counts the connections lost so far."""
+        """How many connections were lost so far."""
         self.on_drop: Callable[[], None] = lambda: None
-        """Called when frames were dropped: whoever waits for an answer waits in vain."""
+        """Called when frames were dropped: their senders wait for answers in vain."""
         self.pulls: WeakSet[Losing] = WeakSet()
-        """Told when the connection was lost."""
+        """The pulls, which are told when the connection is lost."""
         self.acks = Acks()
         self.limit = Limit()
         self.on_lost: list[Callable[[], None]] = []
-        """Called when the connection is lost, before anything comes or leaves on the next one."""
+        """Called when the connection is lost, before data comes or leaves on the next one."""
         self.before_flush: list[Callable[[], None]] = []
-        """Called once each, right before the next write: the place to add what can wait until then."""
+        """Called once each, right before the next write, to add frames that could wait until then."""
         self._client = client
         self._frames: list[bytes] = []
         self._scheduled = False
@@ -80,9 +80,9 @@ class Wire:
         return self.reader.heard
 
     def _read(self) -> None:
-        """What one read has caused leaves in one write, and what those write whom it has woken in another, behind the last of them.
+        """Write the frames that one read has caused, and later those of tasks that it has woken, each in one write.
 
-        They go on in the next turn of the loop: what they write would wait for the turn after that.
+        The tasks go on in the next turn of the loop. Without the second call their frames would wait for the turn after that.
         """
         if self._frames:
             self.flush()
@@ -91,7 +91,7 @@ class Wire:
             self._loop.call_soon(self._flush_soon)
 
     def _lost(self) -> None:
-        """The connection is lost; nats-py has not begun to reconnect."""
+        """Handle a lost connection, before nats-py begins to reconnect."""
         self.epoch += 1
         self._drop()
         for pull in list(self.pulls):
@@ -99,42 +99,42 @@ class Wire:
         for lost in self.on_lost:
             lost()
         if self._client.is_reconnecting:
-            # nats-py would wait for the old connection's unsent bytes; a frozen peer never takes them.
+            # nats-py would wait for the old connection's unsent bytes, which a frozen server never takes.
             abort(self._client)
 
     async def subscribe(self, subject: str, sink: Sink, queue: str = "") -> Unsubscribe:
-        """Send every message of a subscription to `sink`, from within the read that brought it."""
+        """Pass every message of a subscription to `sink`, within the read that brought it."""
         self.limit.require(subject.encode(), queue.encode())
 
         async def misrouted(_: Any) -> None:
-            """Only a message that came before the sink was known; JetStream delivers it again."""
+            """Drop a message that came before the sink was known; JetStream delivers it again."""
 
         subscription = await self._client.subscribe(subject, queue=queue, cb=misrouted)
         key = b"%d" % subscription._id
         self.reader.sinks[key] = sink
-        # nats-py keeps SUB in a buffer of its own; what we write next must not overtake it.
-        # While it reconnects its buffer may stay, without anybody to flush it: the subscription is replayed then.
+        # nats-py keeps SUB in a buffer of its own; our next write must not overtake it.
+        # While it reconnects, nothing flushes that buffer: the subscription is sent again on the next connection.
         for turn in range(SUBSCRIBE_TURNS):
             if not self._client.pending_data_size or not self._client.is_connected:
                 break
             await asyncio.sleep(0 if turn < SUBSCRIBE_TURNS // 2 else 0.005)
 
         async def unsubscribe() -> None:
-            # The sink stays until the server has said that nothing more comes: what was on its way arrives.
+            # The sink stays until the server has said that no more messages come: those on their way arrive.
             try:
                 if not self._client.is_closed:
                     await subscription.unsubscribe()
-                    for _ in range(2):  # nats-py's first PING overtakes what waits in its buffer
+                    for _ in range(2):  # nats-py's first PING overtakes data in its buffer
                         await self._client.flush(FLUSH_SECONDS)
             except (Error, OSError, TimeoutError):
-                log.debug("unsubscribed from %s without the server's word", subject)
+                log.debug("unsubscribed from %s; the server has not confirmed it", subject)
             finally:
                 self.reader.sinks.pop(key, None)
 
         return unsubscribe
 
     def deafen(self) -> None:
-        """Hand nothing more to any sink: whoever would take it is about to end."""
+        """Pass no more messages to any sink, because its user is about to end."""
         self.reader.sinks.clear()
         self.on_lost.clear()
 
@@ -155,12 +155,12 @@ class Wire:
         self._write(b"PUB %b %d\r\n%b\r\n" % (reply, len(verb), verb))
 
     def publish(self, subject: bytes, body: bytes, reply: bytes, header: bytes = b"") -> None:
-        """Publish; the caller has checked the size. Raises ValueError for what is no subject."""
+        """Publish; the caller has checked the size. Raises ValueError if the subject is not valid."""
         self.limit.require(subject, reply)
         self.publish_known(subject, body, reply, header)
 
     def publish_known(self, subject: bytes, body: bytes, reply: bytes, header: bytes = b"") -> None:
-        """Publish to a subject whose tokens came in a frame, or were checked, and are not too long."""
+        """Publish to a subject that came in a frame or was checked, and is not too long."""
         if header:
             size = len(header)
             self._write(
@@ -179,7 +179,7 @@ class Wire:
             self.flush()
 
     def due(self, callback: Callable[[], None]) -> None:
-        """Call `callback` right before the next write, at the end of this turn of the loop at the latest."""
+        """Call `callback` right before the next write, at the latest at the end of this turn of the loop."""
         self.before_flush.append(callback)
         if not self._scheduled:
             self._scheduled = True
@@ -190,7 +190,7 @@ class Wire:
         self.flush()
 
     def flush(self) -> None:
-        """Write now what waits; while disconnected, nothing."""
+        """Write the waiting frames now; while disconnected, write none."""
         if self.before_flush:
             callbacks, self.before_flush = self.before_flush, []
             call_each(callbacks)
@@ -204,23 +204,23 @@ class Wire:
             frames = self.acks.spoken(frames)
         try:
             self._client._transport.write(b"".join(frames))  # type: ignore[union-attr]
-        except (OSError, AttributeError):  # closed under us: nats-py is about to notice
+        except (OSError, AttributeError):  # the connection was just closed: nats-py is about to notice
             self._frames = frames
             self._drop()
 
     def _drop(self) -> None:
-        """Keep of what waits only what is as true on the next connection."""
+        """Keep only those waiting frames that are still true on the next connection."""
         self._frames, missed = self.acks.kept(self._frames)
         if missed:
             self.on_drop()
 
     def withdraw(self, consumer: bytes) -> list[bytes]:
-        """Take back what was kept of the answers to a consumer's deliveries (`<stream>.<durable>`): their replies."""
+        """Remove kept acks of a consumer's deliveries (`<stream>.<durable>`); gives their replies."""
         self._frames, replies = withdrawn(self._frames, consumer)
         return replies
 
     @property
     def backlog(self) -> int:
-        """Bytes that the peer has not taken yet."""
+        """Bytes that the server has not taken yet."""
         writer = getattr(self._client._transport, "_io_writer", None)
         return writer.transport.get_write_buffer_size() if writer is not None else 0

@@ -1,7 +1,7 @@
-"""Whether messages of one stream may start: not on a new connection before the stream was found to be the same.
+"""Whether messages of one stream may start: on a new connection only once the stream is known to be the same.
 
-An older store has lost what was done of a key since it was copied: its next message, or the next attempt of one, would start
-before those that run again.
+In an older copy, messages of a key that were done since are unsettled, and run again. The next message of the key must not start
+before them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from math import inf
 
 from runner.core.history import NOTHING, Identity
-from runner.pipeline.outcomes import Guard
+from runner.pipeline.outcomes import StartGuard
 from runner.runtime.history import History
 
 
 class Assured:
-    """The guard of the functions that read the stream in order: what the instance's own allows, and no more."""
+    """The guard of the functions that read the stream in order: it allows no more than the instance's own guard does."""
 
-    def __init__(self, guard: Guard, history: History) -> None:
+    def __init__(self, guard: StartGuard, history: History) -> None:
         self.until = guard.until
         self.works, self.lease_valid = guard.works, guard.lease_valid
         self._guard = guard
@@ -30,7 +30,7 @@ class Assured:
 
     @property
     def told(self) -> list[Callable[[], None]]:
-        """Those of the instance's own."""
+        """The callbacks of the instance's own guard."""
         return self._guard.told
 
     @property
@@ -39,18 +39,18 @@ class Assured:
         return self._guard.leaving
 
     def may_start(self, now: float) -> bool:
-        """Whether it may, by the monotonic clock read a moment ago."""
+        """Whether ordered work may start; `now` is a reading of the monotonic clock from a moment ago."""
         return self._guard.may_start(now) and self._confirmed.is_set()
 
     def why(self, now: float) -> str:
-        """Why nothing may start, in words; empty where something may."""
+        """Why no message may start, in words; empty if messages may start."""
         if why := self._guard.why(now):
             return why
         asked = f"it is being asked whether stream {self._history.stream} is the same"
         return "" if self._confirmed.is_set() else asked
 
     async def wait(self) -> None:
-        """Wait until it may."""
+        """Wait until messages may start."""
         await self._guard.wait()
         while not self._confirmed.is_set():
             await self._confirmed.wait()
@@ -62,20 +62,20 @@ class Assured:
     # -- the history of the stream ----------------------------------------------------------------------
 
     def newest(self) -> Identity:
-        """Nothing is remembered here."""
+        """The guard remembers no message."""
         return NOTHING
 
     arrived = newest
 
     def silence(self) -> None:
-        """The connection is lost."""
+        """The connection is lost: no message starts until `confirm`."""
         self._confirmed.clear()
         self._update()
 
     def confirm(self) -> None:
-        """The stream is the same, or what was remembered of another is forgotten."""
+        """The stream is the same, or all messages of another one are forgotten: messages may start again."""
         self._confirmed.set()
         self._update()
 
     def cut(self, _first: int, _known: Identity) -> None:
-        """Nothing is remembered here."""
+        """The guard has nothing to forget."""

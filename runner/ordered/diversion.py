@@ -1,4 +1,4 @@
-"""What keeps messages of some keys from running when their turn comes, as lanes know it (`parking.py`)."""
+"""How lanes learn that messages of some keys do not run when their turn comes; implemented by `parking.py`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from runner.pipeline.message import Incoming
 
 
 class Diversion(Protocol):
-    """Of one ordered function."""
+    """The keys of one ordered function whose messages do not run when their turn comes."""
 
     @property
     def marks(self) -> Mapping[bytes, Any]:
-        """Such keys; while there are none, `turns_away` is not asked."""
+        """The marks of such keys; while there are none, `turns_away` is not called."""
 
     def turns_away(self, key: bytes, delivery: Delivery) -> bool:
-        """Whether a message does not run now; then it is settled otherwise."""
+        """Whether a message does not run now; then the diversion settles it."""
 
     async def park(self, fences: Fences, key: bytes, incoming: Incoming) -> None:
         """A message of this key was given up; returns once it may be terminated."""
 
     async def load(self, shard: str, life: ShardLife) -> None:
-        """Know all such keys of a shard. Raises JetrunnerError."""
+        """Read all such keys of a shard. Raises JetrunnerError."""
 
     def lose(self, turns: Turns) -> None:
-        """Another instance owns the shard that these are of."""
+        """Another instance owns the shard of these turns."""

@@ -1,4 +1,4 @@
-"""The durable of one shard: made, looked at, and answered for messages whose deliveries another has got."""
+"""The durable of one shard: it is made, its figures are read, and messages are answered that were delivered to another instance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.ordered.shared import Shared
 
 
 class ShardDurable:
-    """As it should be, and as the server says that it is."""
+    """The durable of one shard: its wanted configuration, and the server's word on it."""
 
     def __init__(self, shared: Shared, address: Address) -> None:
         self.stream = address.stream
@@ -23,27 +23,27 @@ class ShardDurable:
         self.begin_at(0)
 
     def begin_at(self, start: int) -> None:
-        """The first sequence of the stream that it shall ever read; 0: all."""
+        """Set the first sequence of the stream that the durable reads; 0: all messages."""
         of = self._address
         self.config = consumer.of_shard(
             of.project, of.function, self._subject, of.generation, of.number, start
         )
 
     async def ensure(self) -> dict[str, Any]:
-        """How it is; it is made where it is not there. Raises JetrunnerError."""
+        """What the server says of the durable; a missing one is made first. Raises JetrunnerError."""
         return await self._durables.ensure(self.stream, self.config)
 
     async def found(self) -> dict[str, Any] | None:
-        """How it is, None where it is not there. Raises JetrunnerError."""
+        """What the server says of the durable; None if it is missing. Raises JetrunnerError."""
         return await consumer.info(self._connection, self.stream, self.name)
 
     async def info(self) -> dict[str, Any]:
-        """How it is, by one request; only a durable that is not there is made. Raises JetrunnerError."""
+        """What the server says of the durable, by one request; only a missing one is made. Raises JetrunnerError."""
         info = await self.found()
         return info if info is not None else await self.ensure()
 
     def answer(self, verb: bytes, sequences: Sequence[int], number: int) -> None:
-        """In the predecessor's name: of an ack's subject the server takes the sequence alone (measured)."""
+        """Answer messages that were delivered to the previous owner: the server reads only the sequence in an ack's subject (measured)."""
         wire = self._connection.wire
         for sequence in sequences:
             reply = f"$JS.ACK.{self.stream}.{self.name}.1.{sequence}.{number}.0.0"

@@ -1,9 +1,10 @@
 """Failed attempts of a shard's messages, kept in the bucket: attempts, and the time of the next one, whoever owns the shard.
 
-Rule 1: a failure is on record before its message runs again, however long NATS is away. One of a message that is settled
-        by then, here or by the shard's next owner, is not counted.
-Rule 2: a record is written by compare-and-set: what an owner still writes that has lost the shard counts nothing away.
-Rule 3: the death of a process is no failure: the next owner waits for what is left of a delay, and counts on from there.
+Rule 1: a failure is on record before its message runs again, however long NATS is out of reach. If the message is settled by then,
+        here or by the shard's next owner, the failure is not counted.
+Rule 2: a record is written by compare-and-set, so an owner that has lost the shard cannot overwrite the failures that the next
+        owner has counted.
+Rule 3: the death of a process is no failure: the next owner waits for the rest of the delay, and continues the count of attempts.
 Rule 4: a record that cannot be removed now is removed once the floor has passed its message. Nothing waits for that.
 """
 
@@ -17,9 +18,9 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
-from runner.core import checked, failed
+from runner.core import checked, failurerecord
 from runner.core.address import Address
-from runner.core.failed import Failed
+from runner.core.failurerecord import FailureRecord
 from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.delivery import Delivery
@@ -33,40 +34,40 @@ from runner.runtime.runtime import Runtime
 log = logging.getLogger("jetrunner.shards")
 
 RETRY_SECONDS = 2.0
-"""Pause after an answer that waiting does not mend: somebody may."""
+"""Pause after an error that does not pass by itself; somebody may correct its cause meanwhile."""
 
 
-NONE = Failed(0)
+NONE = FailureRecord(0)
 NOTHING = b"0"
-"""What stands for a record where nobody may purge."""
-STAYS = "the count of message %d's failures stays for now: %s"
+"""Written in place of a record that the credentials do not allow to purge."""
+STAYS = "the count of failures of message %d cannot be deleted yet: %s"
 
 
-class Known(Struct, frozen=True):
+class KnownFailure(Struct, frozen=True):
     """A record, and the revision that the next write must name."""
 
-    failed: Failed
+    failed: FailureRecord
     revision: int
 
 
 class Failures:
-    """Sequence → what is on record of a message whose handler has failed."""
+    """The failure records of one shard's messages, by sequence."""
 
     def __init__(self, runtime: Runtime, address: Address, fences: Fences) -> None:
         self._connection = runtime.connection
         self._kv = KV(runtime.connection, 0.0)
-        """Tries once: whether a failure still counts is asked before each try."""
+        """Tries each request once: before each further try it is checked whether the failure still counts."""
         self._patient = runtime.kv
         self._tasks = runtime.tasks
         self._fences = fences
         self._prefix = f"failures.{address.project}.{address.name}."
-        self.known: dict[int, Known] = {}
+        self.known: dict[int, KnownFailure] = {}
         """Only messages that have failed are in it."""
 
     async def load(self) -> None:
         """Read what earlier owners recorded, from the bucket's leader."""
         names = [key.removeprefix(self._prefix) for key in await self._kv.keys(f"{self._prefix}*")]
-        # What starts with a dash is about one on its way back, as earlier releases counted them.
+        # A name that starts with a dash is of a message on its way back: earlier releases counted those here.
         sequences = []
         for name in names:
             sequence = checked.number(name)
@@ -78,26 +79,26 @@ class Failures:
         entries = zip(sequences, await map_concurrently(self._read, sequences), strict=True)
         self.known = {sequence: entry for sequence, entry in entries if entry is not None}
 
-    async def _read(self, sequence: int) -> Known | None:
+    async def _read(self, sequence: int) -> KnownFailure | None:
         value, revision = await self._kv.leader(f"{self._prefix}{sequence}")
-        record = failed.read(value) if revision else None
+        record = failurerecord.read(value) if revision else None
         if revision and record is None and value != NOTHING:
-            pass_over(f"{self._prefix}{sequence}", "it is no record of failures")
-        return Known(record, revision) if record is not None else None
+            pass_over(f"{self._prefix}{sequence}", "it is not a record of failures")
+        return KnownFailure(record, revision) if record is not None else None
 
-    def of(self, sequence: int, stored: int) -> Failed | None:
-        """What is on record of the message that was stored then; what is about another of its number counts no more."""
+    def of(self, sequence: int, stored: int) -> FailureRecord | None:
+        """The record of the message that was stored then; a record of another message with the same sequence does not count."""
         known = self.known.get(sequence)
         if known is None:
             return None
         if not known.failed.is_about(stored):
-            known = self.known[sequence] = Known(
+            known = self.known[sequence] = KnownFailure(
                 NONE, known.revision
             )  # removed with the message of that number
         return known.failed
 
     def count(self, delivery: Delivery) -> None:
-        """The attempts of a message that was just delivered, whoever had it before."""
+        """Set the attempt of a message that was just delivered, whichever instances have tried it before."""
         if delivery.careful:
             # Takeovers and give-backs raise the count, too: the second delivery is not yet suspect.
             delivery.deliveries = delivery.attempt - 1
@@ -108,19 +109,19 @@ class Failures:
             delivery.careful = True
 
     async def next_attempt(self, delivery: Delivery, delay: float) -> float | None:
-        """Count the failure of a delivery's handler, and make it ready to run again, in so many seconds from now.
+        """Count the failure of a delivery's handler, and make the delivery ready to run again; returns the seconds until then.
 
-        None when the message is settled meanwhile: then it does not run again here. Raises nothing of NATS.
+        None if the message was settled meanwhile: then it does not run again here. Raises no error of NATS.
         """
         before, stored = self.of(delivery.sequence, stored_at(delivery.reply)), stored_at(delivery.reply)
-        record = failed.once_more(before, delay, self._connection.clock.now(), stored)
+        record = failurerecord.once_more(before, delay, self._connection.clock.now(), stored)
         if not await self._store(delivery, record):
             return None
         delivery.attempt = 1 + record.count
         renew(delivery)
         return record.rest(self._connection.clock.now())
 
-    async def _store(self, delivery: Delivery, record: Failed) -> bool:
+    async def _store(self, delivery: Delivery, record: FailureRecord) -> bool:
         sequence = delivery.sequence
         while True:
             try:
@@ -133,35 +134,35 @@ class Failures:
                 log.error("failure %d of message %d is not stored: %s", record.count, sequence, error)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _put(self, delivery: Delivery, record: Failed) -> bool:
-        """Write it, whatever stands there, as long as the shard is ours: it may be another's since the last try."""
+    async def _put(self, delivery: Delivery, record: FailureRecord) -> bool:
+        """Write a record over any other, as long as the shard is ours; another instance may own it since the last try."""
         sequence = delivery.sequence
         while not delivery.settled:
             known = self.known.get(sequence)
             revision = await self._swap(sequence, record, known.revision if known is not None else 0)
             if revision is not None:
-                return self._keep(delivery, Known(record, revision))
+                return self._keep(delivery, KnownFailure(record, revision))
             ownership = self._fences.ownership
             if ownership is not None and not await ownership.lasts():
                 ownership.end()
                 return False
-            # Ours, of a write whose answer was lost; or of an owner that had lost the shard.
+            # The record there is ours, from a write whose answer was lost, or from an owner that had lost the shard.
             standing = await self._kv.leader(f"{self._prefix}{sequence}")
-            self._keep(delivery, Known(known.failed if known is not None else NONE, standing.revision))
+            self._keep(delivery, KnownFailure(known.failed if known is not None else NONE, standing.revision))
         return False
 
-    def _keep(self, delivery: Delivery, known: Known) -> bool:
-        """Unless the message is settled, or another owner's, by now."""
+    def _keep(self, delivery: Delivery, known: KnownFailure) -> bool:
+        """Remember a record, unless the message is settled by now, or another owner's."""
         if delivery.settled:
             return False
         self.known[delivery.sequence] = known
         return True
 
-    async def _swap(self, sequence: int, record: Failed, revision: int) -> int | None:
+    async def _swap(self, sequence: int, record: FailureRecord, revision: int) -> int | None:
         return await self._kv.swap(f"{self._prefix}{sequence}", msgspec.json.encode(record), revision)
 
     async def rewrite(self) -> None:
-        """Write again what is known here and not in the bucket any more, or stands there as it was before. Raises JetrunnerError."""
+        """Write again the records that the bucket has lost, or holds in an older state. Raises JetrunnerError."""
         known = [sequence for sequence, each in self.known.items() if each.failed.count]
         await map_concurrently(self._rewrite, known)
 
@@ -171,21 +172,21 @@ class Failures:
         if known is None or (standing and standing == known.revision):
             return
         revision: int | None
-        if standing and known.failed.is_counted_in(failed.read(value)):
-            revision = standing  # ours, or of an owner that has counted on from there
+        if standing and known.failed.is_counted_in(failurerecord.read(value)):
+            revision = standing  # ours, or from an owner that has continued our count
         else:
             ownership = self._fences.ownership
             if ownership is None:
-                return  # what stands may be the next owner's
+                return  # the record there may be the next owner's
             if not await ownership.lasts():
                 ownership.end()
                 return
             revision = await self._swap(sequence, known.failed, standing)
         if revision is not None and self.known.get(sequence) is known:
-            self.known[sequence] = Known(known.failed, revision)
+            self.known[sequence] = KnownFailure(known.failed, revision)
 
     async def drop(self, sequence: int) -> None:
-        """It is settled. Raises nothing of NATS."""
+        """Remove the record of a message that is settled. Raises no error of NATS."""
         known = self.known.pop(sequence, None)
         if known is not None:
             await self._remove({sequence: known})
@@ -199,17 +200,17 @@ class Failures:
             self._tasks.start_soon(self._remove, settled)
 
     async def clear(self) -> None:
-        """The stream is another one: these were other messages."""
+        """Remove all records: the stream is another one, and they are about other messages."""
         forgotten, self.known = self.known, {}
         await self._remove(forgotten)
 
-    async def _remove(self, settled: Mapping[int, Known]) -> None:
-        """What somebody has written since stays: it is about a message that runs again."""
+    async def _remove(self, settled: Mapping[int, KnownFailure]) -> None:
+        """Remove these records, but none that was written since: such a record is about a message that runs again."""
         for sequence, known in settled.items():
             key = f"{self._prefix}{sequence}"
             try:
                 await self._patient.remove(key, known.revision)
-            except PermissionDenied:  # a count of nothing says the same
+            except PermissionDenied:  # a count of zero says the same
                 await self._write_nothing(sequence, known.revision)
             except JetrunnerError as error:
                 log.warning(STAYS, sequence, error)

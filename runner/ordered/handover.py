@@ -1,8 +1,8 @@
-"""A shard's last moments here, before its next owner may have it.
+"""The end of an ownership: what happens in this process before the shard's next owner may take it.
 
 Rule 1: its handlers end first, and what they settle is put on record.
-Rule 2: the next owner runs what the server takes for unsettled: acks may have been lost with a server or on their way, so
-        the server counts them first.
+Rule 2: the next owner runs all messages that are unsettled at the server. Acks may have been lost with a server or on their way, so
+        the shard is released only once the server has counted them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ log = logging.getLogger("jetrunner.shards")
 
 LOOK_SECONDS = 0.002
 RETRY_SECONDS = 0.1
-"""Pause after an answer that did not come."""
+"""First pause after a request that failed."""
 LONGEST_RETRY_SECONDS = 1.6
-"""Each is twice as long as the one before, up to this."""
+"""The longest pause; each is twice as long as the one before."""
 
 
 class Handover:
-    """Of one shard."""
+    """Hands over one shard."""
 
     def __init__(self, shared: Shared, durable: ShardDurable, lanes: Lanes) -> None:
         self._history = shared.history
@@ -36,7 +36,7 @@ class Handover:
         self._lanes = lanes
 
     async def run(self) -> None:
-        """Return when everything that runs here is settled, and what was is on record; nothing starts any more."""
+        """Return when all running messages are settled, and all settlements are on record. Nothing starts any more."""
         lanes = self._lanes
         lanes.turns.give_back()
         await gather(lanes.pull.turn(), self._handlers_end())
@@ -49,7 +49,7 @@ class Handover:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _ack_again(self) -> None:
-        """The server is asked until it answers: only the end of the process, or of the ownership, comes before that."""
+        """Send the acks again that the server has not counted. The server is asked until it answers, or the ownership ends."""
         lanes, fences = self._lanes, self._lanes.fences
         ownership, wait = fences.ownership, RETRY_SECONDS
         while fences.ownership is ownership and lanes.ordering.settled_any:
@@ -71,7 +71,7 @@ class Handover:
                 lanes.settle_again(done)
                 self._durable.answer(b"+ACK", done, delivered["consumer_seq"])
                 self._wire.flush()
-                if not lanes.pull.guard.lease_valid(time.monotonic()):  # then nothing is written
+                if not lanes.pull.guard.lease_valid(time.monotonic()):  # then no ack was written
                     await asyncio.sleep(wait)
                     continue
             return

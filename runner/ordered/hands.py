@@ -1,4 +1,4 @@
-"""Where one message is in a shard: what an instance answers when it is asked for it."""
+"""Where one message is in a shard, for an instance's answer to whoever asks for the message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.ordered.lanes import Lanes
 
 
 def held_in(lanes: Lanes, function: str, sequence: int, *, apart: bool) -> Held | None:
-    """What is told of a message that is in a shard's lanes; None where it is not."""
+    """The state of a message in a shard's lanes; None if it is not there."""
     delivery = lanes.unsettled.get(sequence)
     if delivery is None:
         return None

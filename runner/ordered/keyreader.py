@@ -21,5 +21,5 @@ def key_reader(binding: Binding) -> Callable[[bytes], Any]:
     begin = len(".".join(tokens[:place]).encode()) + (place > 0)
     if place == len(tokens) - 1:
         return lambda subject: subject[begin:]
-    # Another token follows: the durable's filter sees to it.
+    # Another token follows always: the durable's filter requires it.
     return lambda subject: subject[begin : subject.find(b".", begin)]

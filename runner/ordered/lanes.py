@@ -1,8 +1,8 @@
 """The lanes of one shard: what arrives, what may start, and what is settled; one message of a key at a time.
 
 Rule 1: a retry never goes back to the server: it waits here, in its lane, and its ack wait is extended.
-Rule 2: what was settled here and comes again (a crashed server forgets acks) is acknowledged again, not run again; unless it
-        was stored after all that is known here: then it is another message, and the shard is in doubt.
+Rule 2: a message that was settled here and comes again (a crashed server forgets acks) is acknowledged again, not run again. But if
+        it was stored later than all messages known here, it is another message, and the shard is in doubt.
 Rule 3: a key's next message starts when the settlement of the one before cannot be forgotten (`settlement_log.py`).
 """
 
@@ -32,7 +32,7 @@ from runner.pipeline.message import Incoming
 
 
 class Lanes:
-    """One shard's lanes, and the source of what runs in them; who owns the shard is `Shard`'s business."""
+    """One shard's lanes, and the source of the messages in them. `Shard` knows who owns the shard."""
 
     abandons = False
     """A handler that ignores its timeout keeps its lane until it ends."""
@@ -40,19 +40,19 @@ class Lanes:
     def __init__(
         self, shared: Shared, address: Address, fences: Fences, limit: int, doubt: Callable[[], None]
     ) -> None:
-        """`doubt` is called when something may have been lost: nothing more starts before the server was asked."""
+        """`doubt` is called when deliveries or acks may have been lost: then nothing starts before the server was asked."""
         runtime = shared.runtime
         self.name = address.name
         self.generation = address.generation
         self.number = address.number
         self.limit = limit
         self.fences = fences
-        """What its outputs go under."""
+        """The fences that protect the outputs of its messages."""
         self.doubt = doubt
         self.owned = False
         """Whether its messages may start here."""
         self.answering = False
-        """Whether what was left here is being asked for: nothing new meanwhile, it would take the room."""
+        """Whether missing messages are being asked for; no new ones are asked for meanwhile, since they would take the room."""
         self.opened = asyncio.Event()
         """Set when the barrier opens."""
         self.unowned = Unowned(runtime.connection)
@@ -62,7 +62,7 @@ class Lanes:
             runtime.connection, address.stream, address.durable, limit, self._arrived, self._durable_gone
         )
         self.pull.belong(self, shared.guard)
-        self.unsettled = self.pull.unsettled
+        self.unsettled, self.extend = self.pull.unsettled, self.pull.extend
         self.newest = Newest(self.pull, shared.history)
         self._wire, self._tasks = runtime.connection.wire, runtime.tasks
         self.batches = before_queue(shared, self.ordering, self.unsettled, self._start)
@@ -70,9 +70,9 @@ class Lanes:
         self._parking = shared.parking
         self.key_of = shared.key_of
         self._delivered = 0
-        """Consumer sequence of the last delivery that came; a gap means that one was lost on its way."""
+        """Consumer sequence of the last delivery that came; a gap means that a delivery was lost on its way."""
         self._epoch = -1
-        """The connection that `_delivered` counts on."""
+        """The connection that `_delivered` belongs to."""
         self.rests = Rests(runtime, self.failures, self.unsettled, self._run_again)
         self._uncommitted = Uncommitted(shared.log, self.name, self.ordering, self._start, self.newest)
         self.record = self._uncommitted.record
@@ -84,25 +84,25 @@ class Lanes:
         self._waits = noticing(self.batches, self._spill, self.pull.wake)
         self._told = Withheld(self._wire)
         self.withhold = self._told.begin
-        """Settle without a word to the server: the next takeover tells it."""
+        """Settle without sending acks; the next takeover sends them."""
 
     # -- what the shard's owner does with them ----------------------------------------------------------
 
     def made_at(self, created: str) -> str:
-        """When the stream was made; the name that settlements of messages of that one are recorded under."""
+        """Set when the stream was made; returns the name under which settlements of its messages are recorded."""
         self.newest.made = created
         name = self._uncommitted.name = f"{self.name}@{created}"
         return name
 
     def hold(self) -> None:
-        """Start nothing, and settle without a word to the server, until `take_over`."""
+        """Start nothing, and send no acks, until `take_over`."""
         self.ordering.hold()
         self.withhold()
         self.opened.set()
 
     def take_over(self, figures: Mapping[str, Any], epoch: int) -> Recovery:
-        """Go on with what the server has just said that it holds unsettled; what is left to be done is given."""
-        self._told.end()  # what was kept back is acknowledged again with everything else
+        """Continue from what the server has just said of unsettled messages; returns what is left to be done."""
+        self._told.drop()  # acks that were kept back are sent again with all others
         floor, delivered = figures["ack_floor"]["stream_seq"], figures["delivered"]
         recovery = self.ordering.takeover(floor, delivered["stream_seq"], figures["num_ack_pending"])
         self.failures.forget_below(floor)
@@ -117,12 +117,12 @@ class Lanes:
         return recovery
 
     def settle_again(self, sequences: Sequence[int]) -> None:
-        """These are acknowledged once more, and recorded: what the server forgot before, it may forget again."""
+        """These messages are acknowledged once more, and recorded: the server has forgotten their acks, and may forget them again."""
         self.ordering.settle_again(sequences)
         self._uncommitted.request_commit()
 
     def forget_waiting(self) -> list[int]:
-        """Forget what has not started; its sequences."""
+        """Forget the messages that have not started; returns their sequences."""
         queued = self.batches.forget(self)
         forgotten = [each for each, known in self.unsettled.items() if each in queued or not known.started]
         for sequence in forgotten:
@@ -130,7 +130,7 @@ class Lanes:
         return forgotten
 
     def cut(self, first: int) -> list[Delivery]:
-        """Forget all messages, since the stream has others from this sequence on; those that run are given."""
+        """Forget all messages, since the stream has others from this sequence on; returns those that run."""
         forgotten = self.forget_waiting()
         running = list(self.unsettled.values())
         self.unsettled.clear()
@@ -141,14 +141,14 @@ class Lanes:
         return running
 
     def let_go(self, forgotten: list[int]) -> None:
-        """The shard is not ours any more; what runs keeps its lane until it has ended (`Turns.outlasted`)."""
+        """The shard is no longer ours. A running message keeps its lane until its handler has ended (`Turns.outlasted`)."""
         self.ordering.release(forgotten)
         self._uncommitted.end()
         self.unsettled.clear()
         self.opened.set()
 
     def mistake(self, delivery: Delivery) -> None:
-        """The stream has another message under the number of one that is here."""
+        """The stream has another message with the sequence of this one."""
         self._history.doubt(identity(delivery.reply))
         self.doubt()
 
@@ -176,7 +176,7 @@ class Lanes:
         if sequence <= ordering.top and ordering.settled(sequence):
             del self.unsettled[sequence]
             if self.newest.before(delivery):
-                self.doubt()  # it comes again when more is known
+                self.doubt()  # it comes again once the server was asked
             else:
                 self._told.ack(delivery.reply)
             return
@@ -198,7 +198,7 @@ class Lanes:
     def arrive_next(
         self, subject: bytes, reply: bytes, header: bytes | None, body: bytes, sequence: int, number: int
     ) -> bool:
-        """The straight way of a message's first delivery; whether it could be taken: the consumer's next, and nothing rare."""
+        """Take a message's first delivery the short way; False in a rare case, or if it is not the consumer's next delivery."""
         ordering = self.ordering
         if (
             number != self._delivered + 1
@@ -230,18 +230,19 @@ class Lanes:
                 if delivery is None:
                     self.turns.begin(sequence)
                 elif delivery.body is SPILLED:
-                    self._spill.restore(delivery)
+                    if not failures or not self.rests.needs(delivery):  # else it is fetched after that
+                        self._spill.restore(delivery)
                 elif (
                     not marks or not self._parking.turns_away(self.key_of(delivery.subject), delivery)
                 ) and (not failures or not self.rests.needs(delivery)):
                     arrive(delivery)
 
     async def park(self, incoming: Incoming) -> None:
-        """Returns when the message may be terminated: nothing of its key can overtake it then."""
+        """Return when the message may be terminated: then no message of its key can overtake it."""
         await self._parking.park(self.fences, self.key_of(incoming.delivery.subject), incoming)
 
     def ack(self, delivery: Delivery) -> None:
-        """Acknowledge, and free the lane; unless it is nobody's by now: then another message may have its number."""
+        """Acknowledge a message, and free its lane; not if it is no longer ours: then its sequence may be another message's."""
         sequence = delivery.sequence
         if self.unsettled.get(sequence) is delivery:
             del self.unsettled[sequence]
@@ -256,7 +257,7 @@ class Lanes:
                 self.pull.wake()
 
     def settle(self, delivery: Delivery, verb: bytes) -> None:
-        """Answer once, and free the lane."""
+        """Answer a message once, and free its lane."""
         if not delivery.settled:
             del self.unsettled[delivery.sequence]
             self._told.answer(delivery.reply, verb)
@@ -272,29 +273,27 @@ class Lanes:
             self._tasks.start_soon(self.failures.drop, sequence)
 
     def rest(self, now: float) -> None:
-        """Called a few times a second."""
+        """Note whether the shard is in doubt; called a few times a second."""
         self._uncommitted.doubtful(now)
 
     async def again(self, delivery: Delivery, delay: float) -> None:
-        """Count the failure, and run it again here after `delay` seconds; its lane waits."""
+        """Count the failure, and run the message again here after `delay` seconds; its lane waits."""
         rest = await self.failures.next_attempt(delivery, delay)
         if rest is not None:
             self.rests.add(delivery, rest)
 
     def later(self, delivery: Delivery, delay: float) -> None:
-        """Run it here after `delay` seconds, though nothing failed; its lane waits."""
+        """Run the message here after `delay` seconds, though nothing failed; its lane waits."""
         renew(delivery)
         self.rests.add(delivery, delay)
 
     def _run_again(self, delivery: Delivery) -> None:
-        if self.owned:
+        if delivery.body is SPILLED:
+            self._start((delivery.sequence,))
+        elif self.owned:
             self.batches.arrive(delivery)
 
     def give_back(self, delivery: Delivery) -> None:
-        """It has not started, and will not here: the next owner has it delivered anew."""
+        """Give back a message that will not start here: the server delivers it to the next owner."""
         if self.unsettled.pop(delivery.sequence, None) is not None:
             self.unowned.add(delivery.reply)
-
-    def extend(self, delivery: Delivery, now: float) -> None:
-        """Keep the server from delivering it again."""
-        self.pull.extend(delivery, now)

@@ -1,7 +1,7 @@
 """Marks that were lost with the bucket, made from what stands in `PARKED`.
 
-Nothing newer runs before what is parked, and nothing parked is forgotten. A key that was parked with nothing behind it
-leaves no trace there: it goes on.
+No newer message runs before parked ones, and no parked message is forgotten. A key that was parked without any message in `PARKED`
+cannot be found: its next messages run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from runner.consumers.letters import Letters
 from runner.core import park
 from runner.core.park import Letter, Mark
 from runner.core.sharding import key
-from runner.jetstream.keymarks import Entry, KeyMarks
+from runner.jetstream.keymarks import KeyMarks, MarkEntry
 from runner.jetstream.parked import Parked
 from runner.runtime.runtime import Runtime
 
@@ -22,11 +22,11 @@ log = logging.getLogger("jetrunner.parked")
 
 
 async def found(
-    runtime: Runtime, function: str, positions: tuple[int, ...], lost: Mapping[str, Entry | None]
-) -> AsyncIterator[Entry]:
-    """The marks of these keys, which have parked messages and no mark that keeps others back; they are written.
+    runtime: Runtime, function: str, positions: tuple[int, ...], lost: Mapping[str, MarkEntry | None]
+) -> AsyncIterator[MarkEntry]:
+    """Make and write the marks of these keys, which have parked messages and no mark that keeps later messages back.
 
-    What is left over of a key that is back, and settled, is removed. A mark of a key made of other tokens is not written.
+    Parked messages that are already settled are removed. A mark of a key made of other tokens is returned, but not written.
     """
     parked, marks = Parked(runtime.connection, runtime.project), KeyMarks(runtime.connection, runtime.project)
     first: dict[str, Mark] = {}
@@ -46,21 +46,25 @@ async def found(
             if written is None:
                 written = await marks.mark(function, text)
             elif written.mark == after:
-                log.warning("%s: key %s has messages in PARKED and no mark: it is parked", function, text)
+                log.warning(
+                    "%s: key %s has messages in PARKED, but its mark is lost: it is parked again",
+                    function,
+                    text,
+                )
             if written is not None:
                 yield written
         else:
-            yield Entry(after, 0)
+            yield MarkEntry(after, 0)
 
 
 async def _first(
-    parked: Parked, function: str, text: str, positions: tuple[int, ...], entry: Entry | None
+    parked: Parked, function: str, text: str, positions: tuple[int, ...], entry: MarkEntry | None
 ) -> Mark | None:
-    """The mark that the oldest parked message of a key makes; None when none of them is to run."""
+    """The mark made from the oldest parked message of a key; None if none of its parked messages is to run."""
     after = 0
     while (message := await parked.following(function, text, after)) is not None:
         place, after = message.origin, message.sequence + 1
-        if place is None:  # somebody else's
+        if place is None:  # somebody else has put it there
             continue
         if entry is not None and entry.mark.settled(place):
             await parked.remove(message.sequence)
@@ -73,7 +77,7 @@ async def _first(
 async def _letters(
     runtime: Runtime, function: str, positions: Sequence[int], keys: Collection[str]
 ) -> dict[str, list[Letter]]:
-    """The dead letters of these keys, by their order: the last one before what is parked is what a key waits behind."""
+    """The dead letters of these keys, in order. A key waits behind the last dead letter before its parked messages."""
     gathered: dict[str, list[Letter]] = {text: [] for text in keys}
     async for stored in Letters(runtime, function).all():
         letter = stored.letter

@@ -1,10 +1,11 @@
 """The marks of an ordered function's keys, as this process knows them.
 
 Rule 1: the marks of a shard's keys are read from the bucket's leader once the shard is claimed, before anything starts.
-Rule 2: what is heard of a mark is a hint: it is read. All are looked at now and then, in case nothing was heard.
-Rule 3: a key that is kept back stays so until its mark says otherwise. A mark that is gone, with the bucket, is written
-        again by the owner that knows it; one that no process knows is made from what stands in `PARKED` (`lostmarks.py`).
-        So is one in whose place an older one stands, because the bucket went back: that tells what was before.
+Rule 2: an announcement of a mark is only a hint: the mark is then read. All marks are read now and then, in case an announcement
+        was lost.
+Rule 3: a parked key stays parked until its mark says otherwise. If the bucket has lost a mark, the owner that knows it writes it
+        again. A mark that no process knows is made from the messages in `PARKED` (`lostmarks.py`). An older mark that stands there
+        because the bucket went back is replaced in the same way: it is out of date.
 Rule 4: a mark of a key that was made of other tokens keeps this function from starting: it cannot tell which messages
         are the key's.
 """
@@ -22,7 +23,7 @@ from runner.core.park import Mark, tokens
 from runner.core.shardlife import ShardLife
 from runner.errors import JetrunnerError, PermissionDenied, UsageError
 from runner.jetstream.concurrent import gather, map_concurrently
-from runner.jetstream.keymarks import Entry, KeyMarks
+from runner.jetstream.keymarks import KeyMarks, MarkEntry
 from runner.jetstream.parked import Parked
 from runner.ordered import lostmarks
 from runner.ordered.rekey import rekey
@@ -31,21 +32,21 @@ from runner.runtime.runtime import Runtime
 log = logging.getLogger("jetrunner.parked")
 
 LOOKING_SECONDS = 3.0
-"""Longest pause before a mark is read again that was announced and is not there."""
+"""Longest pause between two reads of an announced mark that is not in the bucket yet."""
 LOOK_SECONDS = 10.0
 TURN_SECONDS = 0.25
 NAMED = 3
-"""Keys that an error names."""
+"""The most keys that an error names."""
 
 
 class Marks:
-    """Key → its mark; those of keys in other owners' shards may be old."""
+    """The marks of one function's keys; marks of keys in other owners' shards may be out of date."""
 
     def __init__(self, runtime: Runtime, binding: Binding, place: Callable[[str], str]) -> None:
         self.parked = Parked(runtime.connection, runtime.project, runtime.histories.original)
         self._bucket = KeyMarks(runtime.connection, runtime.project)
-        self.standing: dict[bytes, Entry] = {}
-        """Those that say anything."""
+        self.standing: dict[bytes, MarkEntry] = {}
+        """By key, the marks that matter: of keys that are kept back, or were once brought back."""
         self.due: set[bytes] = set()
         """Keys to be brought back, in the shards of all owners."""
         self._runtime = runtime
@@ -55,17 +56,17 @@ class Marks:
         self._place = place
         """Names the shard of a subject."""
         self._lives: dict[str, ShardLife] = {}
-        """Of the shards whose marks were read here, by name."""
+        """By name, the lives of the shards whose marks were read here."""
         self._awaited: dict[bytes, Mark] = {}
-        """What was heard of keys whose marks are being read."""
+        """The last announced mark of each key whose mark is being read."""
         self._writing: dict[bytes, Mark] = {}
-        """What is being written here."""
+        """By key, the marks that are being written here."""
         self._newest = -1
         """The highest revision that was seen."""
         self._era = 0
-        """Counts how often the bucket turned out to be another: revisions are told by one of them."""
+        """Counts how often the bucket turned out to be another one: revisions of different buckets cannot be compared."""
         self._first = 0
-        """Revisions from here on were given since."""
+        """The first revision that was given since the bucket last went back."""
         self._due = False
         """Whether all marks are to be looked at."""
         runtime.histories.bucket.changed.append(self.distrust)
@@ -79,7 +80,7 @@ class Marks:
         self._runtime.tasks.start_soon(self._keep_looking)
 
     def require_shape(self, marks: Iterable[Mark]) -> None:
-        """Raise UsageError when keys are kept back that this function would not know by their subjects."""
+        """Raise UsageError if keys are kept back that are made of other tokens than this function's keys."""
         strange = sorted(
             (mark for mark in marks if mark.diverts and mark.positions != self._positions),
             key=lambda mark: mark.key,
@@ -101,7 +102,7 @@ class Marks:
     # -- reading and writing ----------------------------------------------------------------------------
 
     async def load(self, shard: str, life: ShardLife) -> None:
-        """Know the marks of all keys of a shard. Raises JetrunnerError."""
+        """Read the marks of all keys of a shard. Raises JetrunnerError."""
         names, parked = await gather(self._bucket.names(self._function), self._keys_parked())
         waiting = {raw(text) for text in parked}
         keys = {*(raw(text) for _, text in names), *waiting, *self.standing}
@@ -120,17 +121,17 @@ class Marks:
     async def _keys_parked(self) -> set[str]:
         try:
             return await self.parked.keys(self._function, self._positions)
-        except PermissionDenied as error:  # what the marks say has to do
-            log.debug("what is parked of %s cannot be looked at: %s", self._function, error)
+        except PermissionDenied as error:  # the marks alone have to do
+            log.debug("cannot read what is parked of %s: %s", self._function, error)
             return set()
 
-    async def _read_all(self, keys: list[bytes], *, keep: bool = False) -> list[Entry | None]:
+    async def _read_all(self, keys: list[bytes], *, keep: bool = False) -> list[MarkEntry | None]:
         return await map_concurrently(partial(self.read, keep=keep), keys)
 
-    async def read(self, key: bytes, *, keep: bool = False) -> Entry | None:
-        """Read a key's mark from the bucket; one lost there is written again, with `keep` or where the key's shard is owned."""
+    async def read(self, key: bytes, *, keep: bool = False) -> MarkEntry | None:
+        """Read a key's mark from the bucket; a lost one is written again if `keep` is set, or the key's shard is owned here."""
         era = -1
-        while era != self._era:  # what the bucket before has answered counts no more
+        while era != self._era:  # an answer of the earlier bucket does not count
             era, before = self._era, self.standing.get(key)
             found = await self._bucket.mark(self._function, text_of(key))
             if found is not None and found.is_before(before):
@@ -147,14 +148,14 @@ class Marks:
         elif known is not None and not known.revision and (keep or self._is_owned(key)):
             mark = known.mark.over(found.mark, later=found.revision >= self._first, now=time.time())
             if mark != found.mark:
-                return await self._write_again(Entry(mark, 0), found.revision)
+                return await self._write_again(MarkEntry(mark, 0), found.revision)
         self.know(found)
         return found
 
-    async def _surely(self, key: bytes, known: Entry | None) -> Entry | None:
-        """A mark that is older than what is known: a leader that is none any more has answered, or the bucket went back.
+    async def _surely(self, key: bytes, known: MarkEntry | None) -> MarkEntry | None:
+        """Read a mark again that is older than the known one: a former leader has answered, or the bucket went back.
 
-        The bucket's history has not seen that where nothing had looked at the bucket since the mark was written.
+        The bucket's history has not noticed that if nobody has looked at the bucket since the mark was written.
         """
         if not await self._runtime.histories.bucket.follow():
             return known
@@ -164,15 +165,15 @@ class Marks:
         return found
 
     def distrust(self, first: int) -> None:
-        """The bucket went back: from this revision on, what is known has none there, and all that stands is read again."""
+        """The bucket went back: known marks from this revision on have none there, and all marks are read again."""
         self._era += 1
         self._first, self._newest, self._due = first, -1, True
         for key, entry in self.standing.items():
             if entry.revision >= first:
-                self.standing[key] = Entry(entry.mark, 0)
+                self.standing[key] = MarkEntry(entry.mark, 0)
 
-    async def write(self, mark: Mark, revision: int) -> Entry | None:
-        """Write a mark, and know it; None when another instance has written it first."""
+    async def write(self, mark: Mark, revision: int) -> MarkEntry | None:
+        """Write a mark, and remember it; None if another instance has written first."""
         key, era = raw(mark.key), self._era
         self._writing[key] = mark
         try:
@@ -180,23 +181,25 @@ class Marks:
         finally:
             self._writing.pop(key, None)
         if written is not None:
-            self.know(written if era == self._era else Entry(mark, 0))
+            self.know(written if era == self._era else MarkEntry(mark, 0))
         return written
 
-    async def _write_again(self, known: Entry, revision: int) -> Entry | None:
-        """A key that is kept back has no mark any more, or an older one: the bucket was emptied, made again or put back."""
+    async def _write_again(self, known: MarkEntry, revision: int) -> MarkEntry | None:
+        """Write again the mark of a key that is kept back: the bucket was emptied, made again or put back."""
         written = await self.write(known.mark, revision)
         if written is not None:
-            log.warning("%s: the mark of key %s was lost; it is there again", self._function, known.mark.key)
+            log.warning(
+                "%s: the mark of key %s was lost, and is written again", self._function, known.mark.key
+            )
         return written or known
 
     async def rewrite(self) -> None:
-        """Write again the marks of keys that are kept back here, and are gone from the bucket. Raises JetrunnerError."""
+        """Write again the marks of keys kept back here that the bucket has lost. Raises JetrunnerError."""
         if await self._bucket.newest(self._function) != self._newest:
             await self._read_all([key for key, entry in self.standing.items() if entry.mark.diverts])
 
-    def know(self, entry: Entry) -> None:
-        """Take what stands in the bucket now for the key's mark."""
+    def know(self, entry: MarkEntry) -> None:
+        """Remember a key's mark as it stands in the bucket now."""
         mark = entry.mark
         key = raw(mark.key)
         self._newest = max(self._newest, entry.revision)
@@ -225,7 +228,7 @@ class Marks:
         self._awaited[key] = mark
 
     async def _look(self, key: bytes) -> None:
-        """Read a mark, until it is what was heard last: it may be on its way into the bucket, or refused there."""
+        """Read a mark until it is the one announced last: that may be on its way into the bucket, or have been refused there."""
         wait = 0.01
         while wait < LOOKING_SECONDS and not self._runtime.connection.closed.is_set():
             awaited = self._awaited[key]
@@ -256,10 +259,10 @@ class Marks:
                 epoch = seen
             except JetrunnerError as error:
                 self._due = lost
-                log.debug("the marks of %s cannot be looked at: %s", self._function, error)
+                log.debug("cannot read the marks of %s: %s", self._function, error)
 
     async def _look_at_all(self) -> None:
-        """What was written meanwhile, and not heard; what is not there any more."""
+        """Read all marks: some may have been written or removed without an announcement."""
         newest = await self._bucket.newest(self._function)
         names = {raw(text) for _, text in await self._bucket.names(self._function)}
         await self._read_all([*names.union(self.standing)])
@@ -268,7 +271,7 @@ class Marks:
     # -- shards -----------------------------------------------------------------------------------------
 
     def shard_of(self, key: bytes) -> str:
-        """Its shard depends on the key alone, and on what stands literally in the function's subject."""
+        """The name of a key's shard. It depends only on the key, and on the literal tokens of the function's subject."""
         tokens = self._binding.subject.wildcard.split(".")
         for position, token in zip(self._positions, text_of(key).split("."), strict=False):
             tokens[position] = token
@@ -285,9 +288,9 @@ def raw(text: str) -> bytes:
 
 
 def text_of(key: bytes) -> str:
-    """A key as marks tell it."""
+    """A key as text, as marks hold it."""
     return key.decode("utf-8", "surrogateescape")
 
 
-def _diverts(entry: Entry | None) -> bool:
+def _diverts(entry: MarkEntry | None) -> bool:
     return entry is not None and entry.mark.diverts

@@ -12,7 +12,7 @@ from runner.runtime.history import History
 
 
 class Newest:
-    """What tells messages of the stream's history from those that take their numbers after it went back."""
+    """Distinguishes messages of the stream's history from those that get their numbers after it went back."""
 
     def __init__(self, pull: ShardPull, history: History) -> None:
         self.made = ""
@@ -21,7 +21,7 @@ class Newest:
         self._history = history
         self._known = NOTHING
         self._reply = b""
-        """What `_known` is read from."""
+        """The reply that `_known` was read from."""
 
     def __call__(self) -> Identity:
         """The newest message that is known to be the stream's."""
@@ -32,16 +32,16 @@ class Newest:
         return self._known
 
     def note(self, unsettled: Mapping[int, Delivery]) -> None:
-        """What came behind the barrier is the stream's, since it opened."""
+        """The barrier has opened: messages that came behind it are the stream's."""
         sequence = max(unsettled, default=0)
         if sequence > self().sequence:
             self._pull.newest_reply = unsettled[sequence].reply
 
     def forget(self) -> None:
-        """The stream has lost it."""
+        """The stream has lost the newest message."""
         self._pull.newest_reply = b""
 
     def before(self, delivery: Delivery) -> bool:
-        """Whether a message was stored after everything that is known here: then nothing that is known is about it."""
+        """Whether a message was stored after all messages known here: then nothing known here is about it."""
         stored = stored_at(delivery.reply)
         return stored > self().stored_ns and stored > self._history.newest().stored_ns

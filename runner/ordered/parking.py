@@ -3,8 +3,8 @@
 Rule 1: a key is parked, on record, after its dead letter is stored and before that message is terminated: its lane does
         not go on in between.
 Rule 2: a message of a key that is kept back is stored in `PARKED`, confirmed, when its turn comes in its lane, and then
-        acknowledged. Like a handler, a copy begins only while this instance may start ordered work: another owner may have
-        stored it, and have brought the key back, by now.
+        acknowledged. Like a handler, a copy begins only while this instance may start ordered work: else another owner may already
+        have stored it, and even brought the key back.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger("jetrunner.parked")
 RETRY_SECONDS = 0.2
 WAIT_SECONDS = 0.02
 REPEAT_SECONDS = 5.0
-"""Pause before a message is diverted anew that could not be stored for a reason that waiting does not mend."""
+"""Pause before the next try to divert a message, after an error that does not pass by itself."""
 
 
 class Parking:
@@ -52,14 +52,14 @@ class Parking:
         self._history = history
         self.book = Marks(runtime, pipeline.binding, place)
         self.marks = self.book.standing
-        """By key."""
+        """The marks by key."""
         self.parked = self.book.parked
         self.pull = Pull(runtime.connection, ownstreams.PARKED, "", 0, _nothing, _nothing)
-        """Never opened: messages on their way back stand in it, where the sweeper looks."""
+        """Never opened. It holds the messages on their way back, so that the sweeper sees them."""
         self.pull.extend_every = math.inf
         pipeline.pulls.append(self.pull)
         self.parks = pipeline.binding.on_exhausted == "park"
-        """Whether a key is parked whose message is given up."""
+        """Whether giving up a message parks its key."""
         self._positions = pipeline.binding.key_positions
 
     async def start(self) -> None:
@@ -67,11 +67,11 @@ class Parking:
         await self.book.start()
 
     async def load(self, shard: str, life: ShardLife) -> None:
-        """Know the marks of all keys of a shard. Raises JetrunnerError."""
+        """Read the marks of all keys of a shard. Raises JetrunnerError."""
         await self.book.load(shard, life)
 
     async def rewrite(self) -> None:
-        """Write again what is known here of keys that are kept back, and is gone from the bucket. Raises JetrunnerError."""
+        """Write again the marks of keys kept back here that the bucket has lost. Raises JetrunnerError."""
         await self.book.rewrite()
 
     # -- a key is parked --------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ class Parking:
                 await asyncio.sleep(RETRY_SECONDS)
 
     def turns_away(self, key: bytes, delivery: Delivery) -> bool:
-        """Whether a message whose turn it is in its lane does not run, because of its key's mark."""
+        """Whether a message does not run although its turn has come, because of its key's mark; then it is settled from here."""
         known = self.marks.get(key)
         if known is None:
             return False
@@ -143,13 +143,13 @@ class Parking:
         return tracing.park_span(self.function, subject, incoming.delivery.header, message)
 
     async def _wanted(self, delivery: Delivery) -> bool:
-        """Whether a copy may be stored: the shard is ours, and its stream was found to be the same on this connection."""
+        """Whether a copy may be stored: the shard is ours, and its stream is known to be the same on this connection."""
         while not self._history.confirmed and not delivery.settled:
             await asyncio.sleep(WAIT_SECONDS)
         return await self.pipeline.owns(delivery) and self._history.confirmed
 
     def lose(self, turns: Turns) -> None:
-        """Another instance owns the shard: what runs here of its returning keys is nobody's, and is cancelled, but for threads."""
+        """Another instance owns the shard: give back the messages of its returning keys, and cancel their handlers, except in threads."""
         replayed = list(turns.replayed.values())
         self.runtime.quarantine.abandon(replayed)
         for delivery in replayed:

@@ -1,4 +1,4 @@
-"""What instances have put on record of what they settled (`settlement_log.py`), as it is read by who takes over."""
+"""The settlements that instances have put on record (`settlement_log.py`), as a shard's next owner reads them."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from runner.runtime.history import History
 log = logging.getLogger("jetrunner.shards")
 
 SEQUENCE_BYTES = 5
-"""What one settlement takes, at most: it is written as its distance from the one before."""
+"""The most bytes of one settlement, which is written as its distance from the one before."""
 NEWEST_BYTES = 64
-"""What the record takes that says which message is the newest known."""
+"""The most bytes of a record's newest known message."""
 SHARD_BYTES = 10
-"""What a shard takes beside its name and its settlements."""
+"""Bytes of a shard in a record, beside its name and its settlements."""
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
-    """What one message of the bucket says."""
+class SettlementRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One record, as a message of the bucket holds it."""
 
     first: Count
     """Sequence in the bucket of the instance's first record that counts, if it is not this one."""
     settled: dict[Line, list[Count]]
-    """By shard: the lowest, and how far each is above the one before."""
+    """By shard: the lowest sequence, and of each other one the distance from the one before."""
     newest: Identity = NOTHING
     """The newest message of the stream that its instance knew."""
 
 
-_decode = checked.msgpack(Record)
+_decode = checked.msgpack(SettlementRecord)
 
 
 class Recorded:
@@ -46,13 +46,13 @@ class Recorded:
 
     def __init__(self, kv: KV, prefix: str, history: History) -> None:
         self.prefix = prefix
-        """Of their keys in the bucket; the instance and a number follow."""
+        """The prefix of their keys in the bucket; the instance and a number follow."""
         self._kv = kv
         self._history = history
         self._told: set[str] = set()
 
     async def load(self, instances: Sequence[str]) -> list[dict[str, list[int]]]:
-        """What these instances have put on record by shard, as far as a server may have forgotten it."""
+        """The recorded settlements of these instances, by shard, as far as a server may have forgotten their acks."""
         found = await gather(*map(self._load, instances))
         return list(itertools.chain.from_iterable(found))
 
@@ -71,19 +71,19 @@ class Recorded:
         if instance not in self._told:
             self._told.add(instance)
             log.warning(
-                "what %s had settled of %s does not count: the stream went back since, and has other messages from %d on",
+                "the settlements of %s in %s are void: the stream went back, and has other messages from %d on",
                 instance, self._history.stream, first,
             )  # fmt: skip
         return []
 
 
 def distances(sequences: list[int]) -> list[int]:
-    """The lowest, and how far each is above the one before."""
+    """The lowest sequence, and of each other one the distance from the one before."""
     sequences.sort()
     return [sequences[0], *map(sub, sequences[1:], sequences)]
 
 
-def _read(entry: Entry) -> Record | None:
+def _read(entry: Entry) -> SettlementRecord | None:
     with suppress(Unfit):
         return _decode(entry.value)
     return None
@@ -100,5 +100,5 @@ def size(name: str, sequences: Sequence[int]) -> int:
 
 
 def fitting(room: int, name: str, taken: Sequence[object]) -> int:
-    """How many settlements of a shard fit into so many bytes; one does anyway if nothing was taken yet."""
+    """How many settlements of a shard fit into so many bytes; at least one if nothing was taken yet."""
     return max(0 if taken else 1, (room - SHARD_BYTES - len(name)) // SEQUENCE_BYTES)

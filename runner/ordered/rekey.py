@@ -1,4 +1,4 @@
-"""Marks of keys that were made of other tokens, behind which nothing is parked: their dead letters go on to the keys of now.
+"""Marks of keys made from other tokens, without parked messages: their dead letters move to the present keys.
 
 Dead letters were sent back, and then the function's order was changed before they had run. Nothing else waits for them.
 """
@@ -14,7 +14,7 @@ from runner.consumers.letters import Letters
 from runner.core import park
 from runner.core.park import Letter
 from runner.core.sharding import key
-from runner.jetstream.keymarks import Entry, KeyMarks
+from runner.jetstream.keymarks import KeyMarks, MarkEntry
 from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.parked import Parked
 from runner.runtime.runtime import Runtime
@@ -23,12 +23,12 @@ log = logging.getLogger("jetrunner.parked")
 
 
 async def rekey(
-    runtime: Runtime, function: str, positions: tuple[int, ...], standing: Sequence[Entry]
-) -> list[Entry]:
-    """Carry over what can be, of these marks; the others. Raises JetrunnerError."""
+    runtime: Runtime, function: str, positions: tuple[int, ...], standing: Sequence[MarkEntry]
+) -> list[MarkEntry]:
+    """Carry over those of these marks that can be; returns the others. Raises JetrunnerError."""
     parked = Parked(runtime.connection, runtime.project)
     waiting: set[str] | None = None
-    left: list[Entry] = []
+    left: list[MarkEntry] = []
     for entry in standing:
         mark = entry.mark
         if (
@@ -46,19 +46,19 @@ async def rekey(
     return left
 
 
-async def _carry(runtime: Runtime, function: str, positions: tuple[int, ...], entry: Entry) -> bool:
-    """False when another instance has written the mark meanwhile."""
+async def _carry(runtime: Runtime, function: str, positions: tuple[int, ...], entry: MarkEntry) -> bool:
+    """Carry over one mark; False if another instance has written it meanwhile."""
     marks, now = KeyMarks(runtime.connection, runtime.project), time.time()
     letters = await _letters(runtime, function, positions, entry.mark.letters)
     same = letters.pop(entry.mark.key, [])
     for text, group in letters.items():
         await marks.send_back(function, text, positions, group, now, even_parked=True)
-    # Last: an instance that comes next finds what is left.
+    # Last: after a crash the next instance still finds the mark.
     after = park.unmarked(entry.mark.key, positions).asked(same, now) if same else entry.mark.freed(now)
     written = await marks.write(function, after, entry.revision)
     if written is not None:
         log.warning(
-            "%s: dead letters on their way to key %s go on by the ordered_by= of now",
+            "%s: dead letters that are redriven to key %s are ordered by the present ordered_by=",
             function,
             entry.mark.key,
         )
@@ -68,7 +68,7 @@ async def _carry(runtime: Runtime, function: str, positions: tuple[int, ...], en
 async def _letters(
     runtime: Runtime, function: str, positions: Sequence[int], letters: Sequence[Letter]
 ) -> dict[str, list[Letter]]:
-    """By their keys of now; one that is gone, or has none, does not come back."""
+    """The dead letters by their present keys. A letter that is gone, or has no key, does not come back."""
     found: dict[str, list[Letter]] = defaultdict(list)
     for letter in letters:
         stored = await Letters(runtime, function).stored(letter)

@@ -1,4 +1,4 @@
-"""Who settles a message on its way back."""
+"""The source of a message on its way back, which settles it."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ class Replaying:
         self.fences = lanes.fences
         self.number = lanes.number
         self.parks = False
-        """Whether it was given up."""
+        """Whether the message was given up."""
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[bytes | None] = self._loop.create_future()
-        """What it was answered with; None when it was given back."""
+        """The verb that answered the message; None if it was given back."""
         self._lanes = lanes
         self._fail = fail
-        """Puts a failure on record: seconds until the next attempt, None when it is not ours to run any more."""
+        """Puts a failure on record; returns the seconds until the next attempt, or None if the message is no longer ours."""
         self._queue = queue
 
     def start(self, delivery: Delivery, rest: float) -> None:
-        """Run it after so many seconds."""
+        """Run a message after `rest` seconds."""
         self.unsettled[delivery.sequence] = delivery
         self._start_in(delivery, rest)
 
     def ack(self, delivery: Delivery) -> None:
-        """It has succeeded."""
+        """The message has succeeded."""
         self.settle(delivery, b"+ACK")
 
     def settle(self, delivery: Delivery, verb: bytes) -> None:
-        """It has ended."""
+        """The message has ended; `verb` says how."""
         self._end(delivery, verb)
 
     def give_back(self, delivery: Delivery) -> None:
-        """It has not, and will not here."""
+        """The message has not ended, and will not end here."""
         self._end(delivery, None)
 
     async def park(self, incoming: Incoming) -> None:
-        """It was given up: the key may be parked again, once what it comes from is settled."""
+        """The message was given up: its key may be parked again, once its dead letter or parked copy is settled."""
         self.parks = True
 
     async def again(self, delivery: Delivery, delay: float) -> None:
-        """Count the failure, and run it again after `delay` seconds."""
+        """Count the failure, and run the message again after `delay` seconds."""
         rest = await self._fail(delivery, delay)
         if rest is None:
             self._end(delivery, None)
@@ -70,14 +70,14 @@ class Replaying:
             self._start_in(delivery, rest)
 
     def later(self, delivery: Delivery, delay: float) -> None:
-        """Run it after `delay` seconds; nothing failed."""
+        """Run the message after `delay` seconds; nothing failed."""
         renew(delivery)
         self._start_in(delivery, delay)
 
     def _start_in(self, delivery: Delivery, seconds: float) -> None:
         if delivery.settled:
             return
-        if not self._lanes.owned:  # it is being handed over: the next owner has it run
+        if not self._lanes.owned:  # the shard is being handed over: the next owner runs the message
             self._end(delivery, None)
         elif seconds > 0:
             self._loop.call_later(seconds, self._start_in, delivery, 0.0)

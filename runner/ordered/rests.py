@@ -12,11 +12,11 @@ from runner.ordered.failures import Failures
 from runner.runtime.runtime import Runtime
 
 LATE_SECONDS = 1.0
-"""So much later than its time one may start: the loop may be busy."""
+"""A message may start so much later than its time: the loop may be busy."""
 
 
 class Rests:
-    """`run` is called with one whose time has come, and that is still unsettled here."""
+    """The waiting messages of one shard; `run` is called with each whose time has come, if it is still unsettled here."""
 
     def __init__(
         self,
@@ -31,10 +31,10 @@ class Rests:
         self._unsettled = unsettled
         self._run = run
         self._until: dict[int, float] = {}
-        """By the monotonic clock."""
+        """By sequence, when the message runs again, by the monotonic clock."""
 
     def __len__(self) -> int:
-        """How many of them are unsettled here."""
+        """How many of the waiting messages are unsettled here."""
         return sum(sequence in self._unsettled for sequence in self._until)
 
     def __contains__(self, delivery: Delivery) -> bool:
@@ -42,12 +42,12 @@ class Rests:
         return time.monotonic() <= self._until.get(delivery.sequence, 0.0) + LATE_SECONDS
 
     def due(self, delivery: Delivery) -> float | None:
-        """When a message's next attempt is due, in Unix time; None for one that waits for none."""
+        """When a message's next attempt is due, in Unix time; None if it waits for none."""
         until = self._until.get(delivery.sequence)
         return unix(until) if until is not None and delivery in self else None
 
     def needs(self, delivery: Delivery) -> bool:
-        """Whether a message has failed at an earlier owner, and waits from now on."""
+        """Whether a message that failed at an earlier owner still has to wait; then it waits from now on."""
         failed = self._failures.of(delivery.sequence, stored_at(delivery.reply))
         rest = failed.rest(self._now()) if failed is not None else 0.0
         if rest > 0:
@@ -55,12 +55,14 @@ class Rests:
         return rest > 0
 
     def add(self, delivery: Delivery, seconds: float) -> None:
-        """It runs after so many seconds."""
+        """Run a message after so many seconds."""
+        delivery.rests = True
         self._until[delivery.sequence] = time.monotonic() + seconds
         self._loop.call_later(seconds, self._end, delivery)
 
     def _end(self, delivery: Delivery) -> None:
-        """Unless the shard was lost meanwhile; then another delivery of the message may be here."""
+        """Run the message, unless the shard was lost meanwhile: then another delivery of it may be here."""
+        delivery.rests = False
         self._until.pop(delivery.sequence, None)
         if self._unsettled.get(delivery.sequence) is delivery:
             self._run(delivery)

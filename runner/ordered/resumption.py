@@ -1,4 +1,4 @@
-"""Keys whose time to come back has come: each is brought back in the shard that this instance owns."""
+"""Keys that are due to come back: each is brought back by the instance that owns its shard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Resumption:
         """Keys that are being brought back here."""
 
     def look(self, lanes: Lanes) -> None:
-        """Bring back what is due in a shard; called a few times a second while it is owned."""
+        """Bring back the due keys of a shard; called a few times a second while the shard is owned."""
         if not self._book.due or lanes.ordering.barrier:
             return
         for key in self._book.due - self._returning:
@@ -39,10 +39,10 @@ class Resumption:
         try:
             await unparking.run()
         except JetrunnerError as error:
-            log.warning("%s: key %s waits on its way back: %s", function, unparking.text, error)
+            log.warning("%s: key %s cannot be brought back yet: %s", function, unparking.text, error)
             await asyncio.sleep(RETRY_SECONDS)
         except Exception:  # its key waits; nothing else does
-            log.exception("%s: key %s waits on its way back", function, unparking.text)
+            log.exception("%s: key %s cannot be brought back yet", function, unparking.text)
             await asyncio.sleep(REPEAT_SECONDS)
         finally:
             self._returning.discard(unparking.key)

@@ -1,4 +1,4 @@
-"""A shard's floor, saved outside of its durable: where to go on once the durable was deleted."""
+"""A shard's floor, saved outside of its durable: if the durable is deleted, a new one continues from there."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ REMEMBER_SECONDS = 1.0
 
 
 class SavedFloor:
-    """Of one shard's durable, whose settings are put back where somebody has changed them."""
+    """The saved floor of one shard's durable. If somebody has changed the durable's settings, they are put back."""
 
     def __init__(self, shared: Shared, durable: ShardDurable, lanes: Lanes) -> None:
         self.pending = 0
         """Messages not yet delivered, as the server last said."""
         self.unacked = 0
-        """Messages delivered and not settled, as it last said."""
+        """Messages delivered and not settled, as the server last said."""
         self.lag = 0.0
-        """Seconds that the oldest of those not delivered had waited then."""
+        """Seconds that the oldest undelivered message had waited then."""
         self._connection = shared.runtime.connection
         self._floors = shared.durables.floors
         self._history = shared.history
@@ -46,18 +46,18 @@ class SavedFloor:
         self._standing: dict[str, Any] | None = None
         """How the durable was left when its settings were last put back."""
         self._floor: tuple[int, int, Identity] | None = None
-        """The last floor that was read of the durable as it should be, and in which turn of the stream's history."""
+        """The era of the stream's history, and the last floor and newest message read while the durable was as it should be."""
         self._remembered = (0, 0, 0)
-        """The oldest message that was not settled and the newest that had come, when the floor was saved, and in which turn
-        of what the bucket has lost."""
+        """When the floor was last saved: the oldest unsettled message, the newest that had come, and how often the bucket had lost
+        something."""
 
     def begin(self, pending: int) -> None:
-        """An instance owns the shard once more: another owner may have raised meanwhile what it saved last time."""
+        """The shard is owned here once more: another owner may have raised the saved floor meanwhile."""
         self.pending = pending
         self._remembered = (0, 0, 0)
 
     async def remember_last(self) -> None:
-        """Save the floor once the last acks are in it; the shard may be another's by now."""
+        """Save the floor once the last acks are counted in it; another instance may own the shard by now."""
         with suppress(TimeoutError):
             async with asyncio.timeout(REMEMBER_SECONDS):
                 for _ in range(ACKS_LOOKS):
@@ -66,7 +66,7 @@ class SavedFloor:
                     await asyncio.sleep(ACKS_SECONDS)
 
     async def save_floor(self) -> bool:
-        """Ask how far the durable is, unless nothing happens here, and save its floor; False when it will rise yet."""
+        """Ask the server for the durable's floor and save it, unless nothing happens here; False if the floor may rise soon."""
         floors, lanes, durable, history = self._floors, self._lanes, self._durable, self._history
         unsettled, era = lanes.unsettled, history.era
         place = (min(unsettled, default=0), lanes.ordering.top, floors.lost)
@@ -86,7 +86,7 @@ class SavedFloor:
             if info is not None and newest.sequence < info["ack_floor"]["stream_seq"]:
                 newest = (await history.check(thorough=False)).newest
         except JetrunnerError as error:
-            log.debug("the floor of shard %s is not known: %s", durable.name, error)
+            log.debug("cannot read the floor of shard %s: %s", durable.name, error)
             return False
         if info is None or era != history.era:
             return True
@@ -96,22 +96,22 @@ class SavedFloor:
         await floors.save(durable.stream, durable.name, info["ack_floor"]["stream_seq"], newest)
         if info["num_ack_pending"] > here:  # acks are on their way, or deliveries
             return False
-        if not lanes.ordering.barrier:  # behind it nothing tells what has moved
+        if not lanes.ordering.barrier:  # behind the barrier nothing shows what has moved
             self._remembered = place
         return True
 
     async def _remove(self, era: int) -> None:
-        """It reads something else: it is made again at the floor that was last read of it as it should be."""
+        """Delete a durable that reads another subject; it is made again at the last floor read before that."""
         stream, name = self._durable.stream, self._durable.name
-        log.warning("shard %s is made again: somebody has changed its filter", name)
+        log.warning("the durable of shard %s is created again: another client has changed its filter", name)
         if (
             self._floor is not None and self._floor[0] == era
-        ):  # the durable's own may be past what it left out
+        ):  # the durable's own floor may be past messages that its filter left out
             await self._floors.place(stream, name, *self._floor[1:])
         await consumer.remove(self._connection, stream, name)
 
     async def _put_back(self, info: dict[str, Any]) -> None:
-        """Its settings are as they should be afterwards."""
+        """Put the durable's changed settings back."""
         self._standing = info["config"]
         stream, wanted = self._durable.stream, self._durable.config
         changed, _ = await consumer.ensure(self._connection, stream, wanted, info)

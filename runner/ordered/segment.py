@@ -11,31 +11,31 @@ import msgspec
 from runner.core.history import Identity
 
 
-class Settled(Protocol):
-    """What one shard has settled, under its name."""
+class SettledShard(Protocol):
+    """What one shard has settled, as the log sees it."""
 
     name: str
     wanted: bool
-    """Whether there is more to be recorded."""
+    """Whether more settlements are to be recorded."""
     newest: Callable[[], Identity]
     """A message of the stream that is no older than any that was settled."""
 
     def doubtful(self, now: float) -> bool:
-        """Whether acks of what it has put on record may have gone nowhere."""
+        """Whether acks of its recorded settlements may have been lost."""
 
     def take(self, most: int) -> list[int]:
         """The settlements to be recorded now, the oldest first."""
 
     def recorded(self, taken: list[int]) -> None:
-        """What was taken is on record."""
+        """The taken settlements are on record."""
 
     def requeue(self, taken: list[int]) -> None:
-        """What was taken may not be on record: it is wanted again."""
+        """The taken settlements may not be on record: they are to be recorded again."""
 
 
-Part: TypeAlias = tuple[Settled, str, list[int]]
-"""What one record says of one shard, and under which name."""
-CompactPart: TypeAlias = "tuple[Settled, str, array[int]]"
+RecordPart: TypeAlias = tuple[SettledShard, str, list[int]]
+"""The part of one record for one shard: the shard, the name that it is recorded under, and the sequences."""
+CompactPart: TypeAlias = "tuple[SettledShard, str, array[int]]"
 """The same in a fifth of the memory."""
 
 
@@ -44,34 +44,34 @@ class Segment(msgspec.Struct, frozen=True):
 
     sent: float
     sequence: int
-    """Its own, in the bucket."""
+    """The record's own sequence, in the bucket."""
     slot: int
     parts: list[CompactPart]
     count: int
-    """How many settlements it tells."""
+    """How many settlements the record holds."""
 
 
 class Settlements(msgspec.Struct):
-    """What goes into one record."""
+    """The settlements that go into one record."""
 
-    fresh: list[Part] = []
-    again: list[Part] = []
-    """Was on record before."""
+    fresh: list[RecordPart] = []
+    again: list[RecordPart] = []
+    """Settlements that were on record before."""
     done: int = 0
-    """So many records of those in doubt are not needed any more once this one is confirmed."""
+    """How many of the log's leaving records are no longer needed once this one is confirmed."""
     sent: float = 0.0
     era: int = 0
-    """Of the stream's history."""
+    """The era of the stream's history."""
     before: Segment | None = None
-    """The record whose place it takes: it says what that said, too."""
+    """The record that this one replaces, and whose content it repeats."""
 
     @property
     def count(self) -> int:
-        """How many settlements it tells for the first time."""
+        """How many settlements are recorded for the first time."""
         return sum(len(sequences) for _, _, sequences in self.fresh)
 
     def written(self, sequence: int, slot: int) -> Segment:
-        """Once it was confirmed, with its sequence in the bucket."""
+        """The record once it is confirmed, with its sequence in the bucket."""
         parts = list(self.before.parts) if self.before is not None else []
         for shard, name, each in (*self.again, *self.fresh):
             settled = array("Q", each)

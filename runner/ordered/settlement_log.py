@@ -1,19 +1,19 @@
 """Settlements on record: what lets the next message of a key start.
 
-An ack is no record. It is lost with the process that sent it, and a server that is killed forgets those of its last
-tenth of a second (measured): then the message would run again though a later one of its key has been done.
+An ack is not enough. It may be lost with the process that sent it, and a server that is killed forgets the acks of its last 0.1 s
+(measured). Then the message would run again although a later one of its key is done.
 
-Rule 1: a key's next message starts once the settlement of the one before is on record in the bucket. What is on record
-        counts for longer on a replicated stream: there an ack may be lost long after it was sent.
+Rule 1: a key's next message starts once the settlement of the one before is on record in the bucket. Records are kept longer for a
+        replicated stream, because there an ack may be lost long after it was sent.
 Rule 2: a settlement is written at once when a key waits for it, else within 20 ms. One write is on its way at a time, and
         what is settled meanwhile goes with the next. What one message cannot hold goes with those that follow.
-Rule 3: acks may go nowhere for a while until that is noticed: then the shard is in doubt, starts nothing, and sends and
-        records them again. What is on record stays for longer than that, and of a shard in doubt until it is not.
-Rule 4: a record says from which sequence of the bucket on its instance's records count. Keys of what counts no more are
-        written again, so there are few where little is written; they stay for the next owner, and run out by themselves.
-        Where many count, one that says little takes the key of the one before, and says what that said, too.
-Rule 5: a record names the newest message that its instance knew: where the stream has another by now, what is on record of
-        it and of later ones counts no more. All that counts of one instance is of one history.
+Rule 3: acks may be lost for a while before that is noticed. Then the shard is in doubt, starts nothing, and sends and records them
+        again. Records are kept for longer than that takes; those of a shard in doubt are kept until the doubt is over.
+Rule 4: a record names the sequence of the bucket from which on its instance's records count. The keys of records that no longer
+        count are used again, so a quiet instance has few keys. Records stay for the next owner, and expire by themselves. If many
+        records count, a small new one takes the key of the one before and repeats its content.
+Rule 5: a record names the newest message that its instance knew. If the stream has another message with that number now, the record
+        no longer counts for that number and later ones. All records of an instance that count belong to one history.
 Rule 6: what the bucket has lost is written again.
 """
 
@@ -28,11 +28,11 @@ from collections.abc import Iterable
 import msgspec
 
 from runner.core import header
-from runner.core.history import NOTHING, State
+from runner.core.history import NOTHING, StreamState
 from runner.errors import ServerError
 from runner.jetstream.kv import KV, PREFIX
-from runner.ordered.recorded import NEWEST_BYTES, Record, Recorded, distances, fitting, size
-from runner.ordered.segment import CompactPart, Part, Segment, Settled, Settlements
+from runner.ordered.recorded import NEWEST_BYTES, Recorded, SettlementRecord, distances, fitting, size
+from runner.ordered.segment import CompactPart, RecordPart, Segment, SettledShard, Settlements
 from runner.runtime.history import History
 from runner.runtime.runtime import Runtime
 
@@ -41,20 +41,20 @@ log = logging.getLogger("jetrunner.shards")
 COMMIT_SECONDS = 0.02
 """A settlement for which no key waits is written within that time."""
 COUNT_SECONDS = 3.5
-"""A record counts so long, at least. A silent server is noticed within `SILENCE_SECONDS` of a shard's pull (2.4 s) and the time
-between two or three looks (`Pull.watch`), as long as the loop does not stand still for longer than the rest."""
+"""A record counts at least so long. A silent server is noticed within 2.4 s (`SILENCE_SECONDS` of a shard's pull) and two or three
+turns of `Pull.watch`. The rest is for a loop that stands still."""
 STALLED_SECONDS = 25.0
-"""The same on a replicated stream: a leader that the others do not hear serves its clients for up to 20 s, until it knows
-that it has lost them (nats-server looks each 10 s whether 10 s have passed), and what it was told is lost then."""
+"""The same on a replicated stream. A leader without contact to the others serves its clients for up to 20 s before it notices
+(nats-server checks each 10 s whether 10 s have passed). The acks that it got meanwhile are lost then."""
 MANY = 3_000
-"""Once so many records count, they are written no faster than that many in the time that they count."""
+"""Once so many records count, no more than so many are written in the time that a record counts."""
 FEW = 100
-"""Once so many count, a record replaces the one before it, and says what that said, as long as both say little."""
+"""Once so many records count, a record replaces the one before and repeats its content, as long as both together are small."""
 LITTLE = 32
-"""Settlements."""
+"""The most settlements of a record that is small."""
 RETRY_SECONDS = 0.05
 MOST_BYTES = 256 << 10
-"""Of one record; where the server takes less than twice as much in a message, half of that."""
+"""The most bytes of one record, or half of the server's `max_payload` if that is less."""
 _HEADER = header.encode([("Nats-TTL", "24h")])
 
 
@@ -67,37 +67,37 @@ class SettlementLog:
         self._runtime = runtime
         self._history = history
         self._seconds = STALLED_SECONDS if replicated else COUNT_SECONDS
-        """So long a record counts, at least."""
+        """How long a record counts, at least."""
         self._newest = NOTHING
         self._recorded = Recorded(KV(runtime.connection), f"settled.{runtime.project}.{function}.", history)
         self.load = self._recorded.load
         self._ring = f"{PREFIX}{self._recorded.prefix}{instance}."
         self._slot = 0
-        """The key that is written next."""
+        """The number of the key that is written next."""
         self._replaced: Segment | None = None
-        """The record that is being replaced; it counts until that is confirmed."""
+        """The record that is being replaced; it counts until the new one is confirmed."""
         self._slots = 1
         self._free: list[int] = []
         self._counting: deque[Segment] = deque()
         self._leaving: list[Segment] = []
-        """Those that count until what is in `_again` is written."""
-        self._again: dict[tuple[Settled, str], set[int]] = {}
-        """What is on record, and has to be written again."""
+        """Records that still count until the settlements in `_again` are written."""
+        self._again: dict[tuple[SettledShard, str], set[int]] = {}
+        """Settlements that are on record, and have to be written again."""
         self._sent = 0.0
         self._last = 0
         """Sequence of the last record."""
         self._epoch = runtime.connection.wire.epoch
-        self._wanted: deque[Settled] = deque()
+        self._wanted: deque[SettledShard] = deque()
         self._busy = self._urgent = False  # a write is under way, or about to be; another follows it at once
         self._timer: asyncio.TimerHandle | None = None  # begins the next; none while one is under way
 
-    def enqueue(self, shard: Settled) -> None:
+    def enqueue(self, shard: SettledShard) -> None:
         """Put what a shard has settled on record soon; `shard.recorded` is called once it is."""
         self._wanted.append(shard)
         self._begin_soon()
 
-    def request_commit(self, shard: Settled) -> None:
-        """The same at once, or right after what is under way: a key waits."""
+    def request_commit(self, shard: SettledShard) -> None:
+        """Put it on record at once, or right after the write that is under way: a key waits."""
         if not shard.wanted:
             self._wanted.append(shard)
         self._urgent = True
@@ -113,10 +113,10 @@ class SettlementLog:
             self._timer.cancel()
             self._timer = None
         self._busy = True
-        self._runtime.connection.wire.due(self._write)  # with the acks of what it tells
+        self._runtime.connection.wire.due(self._write)  # together with the acks of the same messages
 
     def _write(self) -> None:
-        if not self._history.confirmed:  # what was settled may count no more, and the next owner reads this
+        if not self._history.confirmed:  # settlements may count no more, and the next owner reads this
             self._runtime.loop.call_later(RETRY_SECONDS, self._write)
             return
         now = time.monotonic()
@@ -134,13 +134,13 @@ class SettlementLog:
             else:
                 self._busy = False  # the shards were let go meanwhile
         except Exception:  # whatever it is, nothing may wait for ever for this write
-            log.exception("settlements could not be recorded yet")
+            log.exception("settlements could not be recorded; it is tried again")
             self._fail(taken)
 
     def _look_back(self, now: float) -> None:
-        """Find out which records count no more, and what of them has to be written again."""
+        """Find the records whose time is over, and the settlements in them that have to be written again."""
         epoch = self._runtime.connection.wire.epoch
-        # After a reconnect the server may be another one, which has forgotten acks: all of it is written again.
+        # After a reconnect the server may be another one, which has forgotten acks: all settlements are written again.
         lost, self._epoch = self._epoch != epoch, epoch
         counting = self._counting
         while counting and (lost or now - counting[0].sent >= self._seconds):
@@ -149,7 +149,7 @@ class SettlementLog:
             self._say_again(part for part in written.parts if lost or part[0].doubtful(now))
 
     def _fill(self, taken: Settlements) -> None:
-        """Take what fits into one message, of what is written again no more than half of it."""
+        """Take the settlements that fit into one message; those that are written again fill at most half of it."""
         left = min(MOST_BYTES, self._runtime.connection.max_payload // 2) - NEWEST_BYTES
         room = left // 2
         while self._again and (most := fitting(room, next(iter(self._again))[1], taken.again)) > 0:
@@ -174,7 +174,7 @@ class SettlementLog:
         self._urgent = bool(wanted or self._again)
 
     def _join(self, taken: Settlements) -> None:
-        """Write it in the place of the record before, where many count that say little: who takes over reads them all."""
+        """Replace the record before if many small ones count, because the next owner reads them all."""
         counting = self._counting
         if counting and len(counting) >= FEW and not taken.again and taken.fresh:
             before = counting[-1]
@@ -195,7 +195,9 @@ class SettlementLog:
             self._newest = self._newest.newer(shard.newest())
         if not self._newest.sequence:
             self._newest = self._history.newest()
-        record = Record(first, {name: distances(each) for name, each in settled.items()}, self._newest)
+        record = SettlementRecord(
+            first, {name: distances(each) for name, each in settled.items()}, self._newest
+        )
         subject = f"{self._ring}{self._slot}".encode()
         body = msgspec.msgpack.encode(record)
         self._sent = taken.sent
@@ -209,7 +211,7 @@ class SettlementLog:
                 raise error
             self._last = self._runtime.connection.publisher.read(self._ring, answer).seq
         except ServerError as why:
-            log.debug("settlements are not on record yet: %s", why)
+            log.debug("settlements could not be recorded; it is tried again: %s", why)
             self._fail(taken)
             return
         if taken.era == self._history.era:
@@ -224,7 +226,7 @@ class SettlementLog:
             for shard, _name, sequences in taken.fresh:
                 shard.recorded(sequences)
         finally:
-            self._busy = False  # not before: what these start may want more, and the wire write it at once
+            self._busy = False  # not before: what is started here may want another write, which the wire would begin at once
             if self._urgent or self._again:
                 self._begin()
             elif self._wanted:
@@ -237,9 +239,9 @@ class SettlementLog:
             self._slot, self._slots = self._slots, self._slots + 1
 
     def _fail(self, taken: Settlements) -> None:
-        """Write it again, later: as much of it as fits then."""
+        """Write these settlements again later, as many as fit then."""
         self._runtime.loop.call_later(RETRY_SECONDS, self._write)
-        if self._replaced is not None:  # what stands under its key says what it said, at least
+        if self._replaced is not None:  # what stands under its key has its content, at least
             self._counting.append(self._replaced)
             self._replaced = None
             self._next_slot()
@@ -249,7 +251,7 @@ class SettlementLog:
             shard.requeue(sequences)
 
     def cut(self, _first: int) -> None:
-        """The stream went back: no record of before counts."""
+        """The stream went back: no earlier record counts."""
         self._newest = NOTHING
         self._free += [written.slot for written in (*self._leaving, *self._counting)]
         self._leaving.clear()
@@ -258,12 +260,12 @@ class SettlementLog:
         self._replaced = None  # its key is the one that is written
 
     def forget(self, _first: int) -> None:
-        """The bucket is another, or an older one: all that counts is written again, and its sequences begin anew."""
+        """The bucket is another or an older one: all records that count are written again, and its sequences begin anew."""
         self._last = 0
         self._write_again()
 
-    def looked(self, bucket: State) -> None:
-        """Somebody has purged the bucket when it does not hold what counts any more."""
+    def looked(self, bucket: StreamState) -> None:
+        """Write again the records that count, if somebody has purged them from the bucket."""
         if any(each.sequence < bucket.first for each in (*self._leaving, *self._counting)):
             self._write_again()
 
@@ -279,6 +281,6 @@ class SettlementLog:
         if self._again and not self._busy:
             self._begin()
 
-    def _say_again(self, parts: Iterable[Part | CompactPart]) -> None:
+    def _say_again(self, parts: Iterable[RecordPart | CompactPart]) -> None:
         for shard, name, sequences in parts:
             self._again.setdefault((shard, name), set()).update(sequences)

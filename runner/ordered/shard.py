@@ -1,8 +1,9 @@
 """One shard of one ordered function: taken over, in doubt, drained, lost.
 
 Rule 1: nothing starts before everything that the predecessor left unsettled is here again (`takeover.py`).
-Rule 2: once the shard is lost, whatever still runs is nobody's: its outputs and its ack are not sent.
-Rule 3: in doubt, nothing is acknowledged before the stream was found to be the same: the number may be another message's.
+Rule 2: once the shard is lost, running handlers do not count: their outputs and acks are not sent.
+Rule 3: in doubt, no message is acknowledged before the stream is known to be the same: its number may belong to another message
+        now.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from runner.core.address import Address
 from runner.core.history import Identity
-from runner.core.shardlife import Action, Event, ShardLife, State
+from runner.core.shardlife import Action, ShardEvent, ShardLife, ShardState
 from runner.jetstream.concurrent import gather
 from runner.jetstream.delivery import Delivery, newest
 from runner.ordered.durable import ShardDurable
@@ -32,11 +33,11 @@ log = logging.getLogger("jetrunner.shards")
 LONG_OPENING_SECONDS = 1.0
 """When it took longer than this to open a shard, its claim is confirmed once more: the bucket may have lost it meanwhile."""
 ENDED_SECONDS = 0.02
-"""Pause between two looks whether a handler has ended."""
+"""Pause between two checks whether a handler has ended."""
 
 
-class Taken(Struct, frozen=True):
-    """From whom a shard was taken over."""
+class TakenShard(Struct, frozen=True):
+    """How a shard was taken over from its previous owner."""
 
     since: int
     """When it was claimed, in nanoseconds of Unix time."""
@@ -46,13 +47,13 @@ class Taken(Struct, frozen=True):
 
 
 class Shard:
-    """A shard and its parts. It outlives its ownership: what still runs when it is lost keeps its lane."""
+    """A shard and its parts. The object outlives the ownership: a message that still runs when the shard is lost keeps its lane."""
 
     def __init__(self, shared: Shared, address: Address, limit: int) -> None:
-        """`limit` messages of it are here at once, but for those that wait behind others of their key."""
+        """At most `limit` messages of the shard are here at once, not counting those that wait behind others of their key."""
         self.name = address.name
-        self.life = ShardLife(State.RELEASED)
-        """Since the last claim."""
+        self.life = ShardLife(ShardState.RELEASED)
+        """The shard's life since the last claim."""
         self.durable = ShardDurable(shared, address)
         self.lanes = Lanes(
             shared,
@@ -63,8 +64,8 @@ class Shard:
         )
         self.floor = SavedFloor(shared, self.durable, self.lanes)
         self._recovering = Recovering(shared, self.durable, self.lanes, self._happens)
-        self._taken: Taken | None = None
-        """How it was taken over, until it works."""
+        self._taken: TakenShard | None = None
+        """How the shard was taken over; None once it is open."""
         self._handover = Handover(shared, self.durable, self.lanes)
         self._shared = shared
         self._wire = shared.runtime.connection.wire
@@ -74,7 +75,7 @@ class Shard:
     # -- its life ---------------------------------------------------------------------------------------
 
     async def open(self, ownership: ShardOwnership) -> None:
-        """Take the shard over from whoever had it; returns once its messages may start, or it is lost again."""
+        """Take the shard over from its previous owner; returns once its unsettled messages are asked for, or the shard is lost again."""
         self.life = life = ShardLife()  # at once: whatever ends it from now on is seen below
         shared, lanes = self._shared, self.lanes
         claimed = time.time_ns()
@@ -87,33 +88,33 @@ class Shard:
                 gather(lanes.fences.stand(), lanes.failures.load(), shared.parking.load(self.name, life)),
             ),
         )
-        if life.state is not State.TAKING or not (
+        if life.state is not ShardState.TAKING or not (
             time.monotonic() - began < LONG_OPENING_SECONDS or await ownership.lasts()
         ):
             return
         self.floor.begin(info["num_pending"])
         lanes.unowned.clear()
         name = lanes.made_at(now.created)
-        for record in records:  # what others have settled
+        for record in records:  # the settlements of earlier owners
             lanes.ordering.know(record.get(name, ()))
         if lanes.pull not in shared.pipeline.pulls:
             shared.pipeline.pulls.append(lanes.pull)
         if before := next(iter(ownership.claim.before), ""):
-            self._taken = Taken(claimed, before, info["num_ack_pending"])
+            self._taken = TakenShard(claimed, before, info["num_ack_pending"])
         fresh = era == shared.history.era and epoch == self._wire.epoch
-        self._happens(life, Event.LOADED, info if fresh else None)
+        self._happens(life, ShardEvent.LOADED, info if fresh else None)
 
     def doubt(self) -> None:
-        """Start nothing more, ask the server what it holds unsettled, have it delivered anew, and go on in order.
+        """Start nothing more, ask the server which messages are unsettled, have the missing ones delivered again, and go on in order.
 
-        After our own reconnect, and whenever a delivery may have been lost on its way. A shard that is not owned has no doubts.
+        Called after a reconnect, and whenever a delivery may have been lost on its way. It changes nothing in a shard that is not owned.
         """
-        self._happens(self.life, Event.DOUBT)
+        self._happens(self.life, ShardEvent.DOUBT)
 
-    def _happens(self, life: ShardLife, event: Event, figures: dict[str, Any] | None = None) -> None:
-        """Go on, and do what follows; `figures` is what the server said of the durable just now."""
+    def _happens(self, life: ShardLife, event: ShardEvent, figures: dict[str, Any] | None = None) -> None:
+        """Change the state by an event, and do what follows; `figures` is what the server has just said of the durable."""
         actions = life.happens(event)
-        if life.state is State.OPEN and (taken := self._taken) is not None:
+        if life.state is ShardState.OPEN and (taken := self._taken) is not None:
             self._taken = None
             self._shared.pipeline.stats.takeovers.count((time.time_ns() - taken.since) // 1000)
             runtime, instances = self._shared.runtime, (self._shared.runtime.instance, taken.before)
@@ -121,23 +122,23 @@ class Shard:
                 self._shared.pipeline.binding.function, self.lanes.number, instances, taken.left, taken.since
             )
         if life is self.life:
-            self.lanes.owned, self.lanes.answering = life.owned, life.state is State.CALLING
+            self.lanes.owned, self.lanes.answering = life.owned, life.state is ShardState.CALLING
         if Action.HOLD in actions:
             self.lanes.hold()
         if Action.RECOVER in actions:
             self._tasks.start_soon(self._recovering.run, life, figures)
 
     async def drain(self) -> None:
-        """Start nothing more, and return when everything that runs here is settled, and what was is on record."""
-        self._happens(self.life, Event.DRAIN)
+        """Start nothing more; return when all running messages are settled, and all settlements are on record."""
+        self._happens(self.life, ShardEvent.DRAIN)
         forgotten = self.lanes.forget_waiting()
         await self._handover.run()
         self._let_go([*forgotten, *self.lanes.unsettled])
 
     def lose(self) -> None:
-        """Somebody else owns it: stop at once. What runs is cancelled, but for threads; what it would send is not sent."""
-        log.warning("shard %s is another instance's now", self.durable.name)
-        self._happens(self.life, Event.LET_GO)
+        """Another instance owns the shard: stop at once. Handlers are cancelled, except in threads, and their outputs are not sent."""
+        log.warning("another instance owns shard %s now", self.durable.name)
+        self._happens(self.life, ShardEvent.LET_GO)
         forgotten = self.lanes.forget_waiting()
         running = list(self.lanes.unsettled.values())
         self._shared.parking.lose(self.lanes.turns)
@@ -146,7 +147,7 @@ class Shard:
         self._tasks.start_soon(self._retreat)
 
     def _let_go(self, forgotten: list[int]) -> None:
-        self._happens(self.life, Event.LET_GO)
+        self._happens(self.life, ShardEvent.LET_GO)
         self.lanes.let_go(forgotten)
         self.lanes.fences.end()
         self.lanes.turns.end()
@@ -160,9 +161,9 @@ class Shard:
             self.lanes.unowned.send_back()
 
     def _leave(self, running: list[Delivery]) -> None:
-        """Cancel handlers whose messages are not ours to settle any more; their lanes are free once they have ended.
+        """Cancel handlers whose messages are no longer ours to settle; their lanes are free once they have ended.
 
-        A cancelled thread would run on, with its slot and its lane free: it is left to end.
+        A handler in a thread is left to end: a cancelled thread would run on, while its slot and its lane were free.
         """
         self._shared.runtime.quarantine.abandon(running)
         self._tasks.start_soon(self._outlast, running)
@@ -190,20 +191,20 @@ class Shard:
         return newest(self.lanes.unsettled)
 
     def silence(self) -> None:
-        """The connection is lost: what was made here is neither settled nor stored before the stream was found to be the same."""
+        """The connection is lost: no ack and no output is sent before the stream is known to be the same."""
         self.lanes.withhold()
         self.lanes.fences.pause()
 
     def confirm(self) -> None:
-        """The stream is the same; what the server holds unsettled is to be asked."""
+        """The stream is the same: ask the server which messages are unsettled."""
         self.lanes.fences.resume()
         self.doubt()
 
     def cut(self, first: int, known: Identity) -> None:
-        """From this sequence on the stream has other messages than those that are known here: forget them.
+        """From this sequence on the stream has other messages than those known here: forget the known ones.
 
-        So is all that was settled or runs here: the stream's consumers went back with it, and so may the outputs have. What
-        they take for unsettled runs again, in order, each key once its handler of before has ended.
+        Settled and running messages are forgotten, too: the stream's consumers went back with it, and the outputs may have. The messages
+        that the consumers hold as unsettled run again, in order, each key once its earlier handler has ended.
         """
         lanes = self.lanes
         running = lanes.cut(first)

@@ -1,9 +1,9 @@
-"""What waits in a shard beyond a budget of bytes: kept as its sequence alone, fetched again when its turn comes.
+"""Messages that wait in a shard beyond a budget of bytes: their bodies are dropped, and fetched again when their turn comes.
 
-Rule 1: only what waits is dropped, behind another message of its key or behind the barrier; what is farthest from its
-        turn goes first.
-Rule 2: what is fetched is the very message, as the stream's leader has it. One that the stream has let go of meanwhile
-        is acknowledged.
+Rule 1: only the bodies of waiting messages are dropped: of those behind another message of their key, or behind the barrier. The
+        message whose turn is farthest away is dropped first.
+Rule 2: a message is fetched from the stream's leader, and checked to be the same. If the stream has removed it meanwhile, it is
+        acknowledged.
 Rule 3: eight are fetched at once, and no more while eight that were fetched wait for a slot; their lanes wait meanwhile.
 """
 
@@ -27,13 +27,13 @@ from runner.runtime.runtime import Runtime
 log = logging.getLogger("jetrunner.shards")
 
 BUDGET_BYTES = 16 << 20
-"""The most that bodies and headers that wait in one shard may have; half stays when it is exceeded."""
+"""The most bytes of the bodies and headers that wait in one shard; once they are more, only half of that is kept."""
 AT_ONCE = 8
-"""Messages fetched at once, and those that are here again and have not started."""
+"""The most messages that are fetched at once, and the most fetched ones that have not started."""
 PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.25
 COUNT_SECONDS = 1.0
-"""Bytes that wait are counted so often, at most: what has started one by one is not taken off."""
+"""The waiting bytes are counted no more often than this. They have to be, because started messages are not subtracted one by one."""
 RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 5.0
 SPILLED = bytes(bytearray(b"dropped"))
@@ -41,9 +41,9 @@ SPILLED = bytes(bytearray(b"dropped"))
 
 
 class Spill:
-    """The messages of one shard that wait; `start` is called with the sequence of one that has its body again.
+    """The waiting messages of one shard; `start` is called with the sequence of each that has its body again.
 
-    `ack` takes one that the stream has let go of, `mistake` one whose number another has there.
+    `ack` is called with a message that the stream has removed, `mistake` with one whose sequence is another message's now.
     """
 
     def __init__(
@@ -66,30 +66,30 @@ class Spill:
         self._ack = ack
         self._mistake = mistake
         self._bytes = 0
-        """What waits is no more than this."""
+        """An upper bound of the waiting bytes."""
         self._counted = 0.0
-        """When that was last counted, for batches."""
+        """When the waiting bytes were last counted, for batches."""
         self._wanted: deque[Delivery] = deque()
         self._fetched: list[Delivery] = []
         self._fetching = 0
 
     def add(self, delivery: Delivery) -> None:
-        """It has to wait: all that most messages pay for it is an addition."""
+        """A message has to wait. For most messages this costs one addition."""
         self._bytes += len(delivery.body) + (len(delivery.header) if delivery.header else 0)
         if self._bytes > self._in_flight.waits or self._bytes > BUDGET_BYTES:
             self._drop()
 
     def joined(self, deliveries: Iterable[Delivery]) -> None:
-        """These wait no more: they run in a batch, with the one before them."""
+        """These messages no longer wait: they run in a batch, with the one before them."""
         self._bytes = max(0, self._bytes - bytes_of(deliveries))
 
     def parted(self, deliveries: Iterable[Delivery]) -> None:
-        """They wait again, not done."""
+        """These messages are not done, and wait again."""
         self._bytes += bytes_of(deliveries)
 
     @property
     def heavy(self) -> bool:
-        """Whether so much waits that some of it would soon be dropped."""
+        """Whether so many bytes wait that some would soon be dropped."""
         most = min(self._in_flight.waits, BUDGET_BYTES) // 2
         if self._bytes > most and (now := time.monotonic()) - self._counted >= COUNT_SECONDS:
             self._counted = now
@@ -133,22 +133,23 @@ class Spill:
             self._fetching -= 1
 
     async def _slots(self) -> None:
-        """Wait until few are here again that have not started."""
+        """Wait until fewer than `AT_ONCE` fetched messages have not started."""
         wait = PAUSE_SECONDS
         while self._ahead() >= AT_ONCE:
             await asyncio.sleep(wait)
             wait = min(LONGEST_PAUSE_SECONDS, wait * 2)
 
     def _ahead(self) -> int:
-        self._fetched = [each for each in self._fetched if not each.started and self._waits(each)]
+        ahead = (each for each in self._fetched if not each.started and not each.rests)
+        self._fetched = [each for each in ahead if self._waits(each)]
         return len(self._fetched)
 
     async def _fetch_one(self, delivery: Delivery) -> None:
         """Fetch a message and start it, however long that takes."""
         history, sequence, wait = self._history, delivery.sequence, RETRY_SECONDS
-        while self._waits(delivery):  # a shard that is lost forgets it
+        while self._waits(delivery):  # a shard that is lost forgets the message
             try:
-                # Where it is the stream that has gone back, the shard forgets it.
+                # If the stream has gone back, the shard forgets the message.
                 found = await history.surely(
                     partial(leader_message, self._connection, history.stream, {"seq": sequence})
                 )
@@ -175,5 +176,5 @@ class Spill:
 
 
 def bytes_of(deliveries: Iterable[Delivery]) -> int:
-    """Their bytes."""
+    """The bytes of their bodies and headers."""
     return sum([len(each.body) + (len(each.header) if each.header else 0) for each in deliveries])

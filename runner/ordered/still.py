@@ -1,4 +1,4 @@
-"""Why nothing moves in a shard: looked for on a clock, told with its reason, and asked of the server again."""
+"""Why a shard does not go on: checked at intervals, reported with its reason, and then the server is asked again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.pipeline.queue import Queue
 
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 15.0
-"""What stands still is asked of the server again this often."""
+"""How often the server is asked again about a shard that stands still."""
 
 
 class Still:
@@ -22,10 +22,10 @@ class Still:
         self._looked = 0.0
         self._asked = 0.0
         self._mark: tuple[object, ...] | None = ()
-        """What the shard looked like; None where it was asked of the server again, which changes that."""
+        """The shard's figures at the last look; None if the server was just asked again, which changes them."""
 
     def look(self, now: float) -> None:
-        """Called a few times a second."""
+        """See whether the shard goes on; called a few times a second."""
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
@@ -41,7 +41,7 @@ class Still:
             shard.doubt()
 
     def _reason(self, now: float) -> str:
-        """Empty where a handler runs, a batch waits to fill, or a message waits for its next attempt."""
+        """Why the shard stands still; empty if a handler runs, a batch waits to fill, or a message waits for its next attempt."""
         lanes, ordering = self._shard.lanes, self._shard.lanes.ordering
         if why := lanes.pull.guard.why(now):
             return why

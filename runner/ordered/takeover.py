@@ -1,8 +1,8 @@
-"""How a shard gets all that is unsettled at the server, and not here: from its predecessor, or lost on its way.
+"""How a shard gets all messages that are unsettled at the server and not here: left by the previous owner, or lost on their way.
 
-Rule 1: the server is asked until nothing is missing. What it said on another connection, or before the stream was found to
-        be the same, does not count.
-Rule 2: what was settled here and is pending there is acknowledged again; all else that is missing is delivered again.
+Rule 1: the server is asked until nothing is missing. An answer on another connection, or from before the stream was known to be
+        the same, does not count.
+Rule 2: a message that is settled here and pending there is acknowledged again; every other missing one is delivered again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from runner.core.history import State as StreamState
-from runner.core.shardlife import Event, ShardLife, State
+from runner.core.history import StreamState
+from runner.core.shardlife import ShardEvent, ShardLife, ShardState
 from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream.concurrent import gather
 from runner.jetstream.pull import BACKLOG_BYTES
@@ -25,25 +25,25 @@ from runner.ordered.shared import Shared
 log = logging.getLogger("jetrunner.shards")
 
 MISSING_SECONDS = 0.2
-"""How long the predecessor's messages get to arrive, at most, before the server is asked again."""
+"""The longest wait for missing messages before the server is asked again."""
 RECOUNT_SECONDS = 0.003
-"""Pause before the server's figures are read once more, when they counted what was settled before."""
+"""Pause before the server's figures are read again, if they counted messages that are settled here."""
 AT_ONCE = 2_000
 """Messages that the server is asked to deliver again in one turn of the loop: about a millisecond."""
 PAUSE_SECONDS = 0.002
 RETRY_SECONDS = 0.1
-"""Pause after an answer that did not come."""
+"""Pause after a request that failed."""
 
 
 class Recovering:
-    """Of one shard; `happens` is told what comes of it."""
+    """Recovers the unsettled messages of one shard; `happens` is called with each event that follows."""
 
     def __init__(
         self,
         shared: Shared,
         durable: ShardDurable,
         lanes: Lanes,
-        happens: Callable[[ShardLife, Event], None],
+        happens: Callable[[ShardLife, ShardEvent], None],
     ) -> None:
         self._history = shared.history
         self._wire = shared.runtime.connection.wire
@@ -56,7 +56,7 @@ class Recovering:
         lanes, happens, wait = self._lanes, self._happens, MISSING_SECONDS / 16
         ordering = lanes.ordering
         while life.recovering:
-            happens(life, Event.ASK)
+            happens(life, ShardEvent.ASK)
             epoch = self._wire.epoch
             try:
                 if ordering.uncommitted:
@@ -67,24 +67,24 @@ class Recovering:
                     if now is not None and figures["delivered"]["stream_seq"] > now.last:
                         figures = await self._durable.ensure()
             except JetrunnerError as error:
-                log.debug("shard %s cannot be taken up yet: %s", self._durable.name, error)
-                figures = None  # they may be of before the error
+                log.debug("shard %s cannot be taken over yet: %s", self._durable.name, error)
+                figures = None  # they may be from before the error
                 await asyncio.sleep(RETRY_SECONDS)
-                happens(life, Event.LATE)
+                happens(life, ShardEvent.LATE)
                 continue
             if epoch != self._wire.epoch or not self._history.confirmed or ordering.uncommitted:
-                happens(life, Event.LATE)
+                happens(life, ShardEvent.LATE)
             if life.recovering:
                 lanes.opened.clear()
-            reacked = life.state is State.ASKING and await self._take_over(life, figures, epoch)
+            reacked = life.state is ShardState.ASKING and await self._take_over(life, figures, epoch)
             figures = None
             await lanes.pull.turn()
             await self._arrivals(life, RECOUNT_SECONDS if reacked else wait)
             wait = min(MISSING_SECONDS, wait * 2)
-            happens(life, Event.LATE if ordering.barrier else Event.COMPLETE)
+            happens(life, ShardEvent.LATE if ordering.barrier else ShardEvent.COMPLETE)
 
     async def _stream(self) -> StreamState | None:
-        """How the stream is; None where the credentials do not allow to look any more: the history has told of that."""
+        """The state of the stream; None if the credentials no longer allow to read it, which the history has logged."""
         try:
             now = await self._history.check()
         except PermissionDenied:
@@ -93,8 +93,8 @@ class Recovering:
         return now
 
     async def _take_over(self, life: ShardLife, info: dict[str, Any], epoch: int) -> bool:
-        """Whether acks were sent again: the server's figures count what they settle."""
-        self._happens(life, Event.TOLD)
+        """Take the shard over; returns whether acks were sent again: then the server's figures still count those messages."""
+        self._happens(life, ShardEvent.TOLD)
         recovery = self._lanes.take_over(info, epoch)
         number = info["delivered"]["consumer_seq"]
         self._durable.answer(b"+ACK", recovery.reack, number)
@@ -102,7 +102,7 @@ class Recovering:
         return bool(recovery.reack)
 
     async def _ask_for(self, life: ShardLife, sequences: range, number: int) -> None:
-        """Have delivered again what is missing of these: millions, where other shards' messages stand in between."""
+        """Have the missing ones of these sequences delivered again. They may be millions, with other shards' messages in between."""
         ordering, wire = self._lanes.ordering, self._wire
         epoch = wire.epoch
         try:
@@ -112,16 +112,16 @@ class Recovering:
                 await asyncio.sleep(0)
                 while wire.backlog > BACKLOG_BYTES and epoch == wire.epoch:
                     await asyncio.sleep(PAUSE_SECONDS)
-                if life.state is not State.CALLING or not ordering.barrier or epoch != wire.epoch:
+                if life.state is not ShardState.CALLING or not ordering.barrier or epoch != wire.epoch:
                     return
         finally:
-            self._happens(life, Event.CALLED)
+            self._happens(life, ShardEvent.CALLED)
             self._lanes.pull.ask_again()
 
     async def _arrivals(self, life: ShardLife, wait: float) -> None:
         """Wait for the barrier to open, as long as something comes every `wait` seconds."""
         lanes, ordering, awaited = self._lanes, self._lanes.ordering, -1
-        while life.state is State.AWAITING and ordering.barrier and ordering.awaited != awaited:
+        while life.state is ShardState.AWAITING and ordering.barrier and ordering.awaited != awaited:
             awaited = ordering.awaited
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):

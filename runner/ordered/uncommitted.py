@@ -1,4 +1,4 @@
-"""What is settled in one shard, and not on record yet: its keys' next messages wait for that (`settlement_log.py`)."""
+"""The uncommitted messages of one shard: settled, and not on record yet. Their keys' next messages wait (`settlement_log.py`)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from runner.core.ordering import Ordering
 from runner.ordered.settlement_log import SettlementLog
 
 FORGETS_SECONDS = 0.5
-"""So long a server that is killed may forget an ack: it stores them about every 0.1 s."""
+"""A killed server forgets no ack older than this: it stores acks about every 0.1 s."""
 
 
 class Uncommitted:
-    """Has it put on record; `start` is called with the sequences that may start then."""
+    """Has a shard's settlements put on record; `start` is called with the sequences that may start then."""
 
     def __init__(
         self,
@@ -27,11 +27,11 @@ class Uncommitted:
         self.newest = newest
         """A message of the stream that is no older than any that was settled."""
         self.name = name
-        """What the settlements are recorded under."""
+        """The name that the settlements are recorded under."""
         self.wanted = False
-        """Whether a record was asked for of what has been settled."""
+        """Whether the log was asked to record what is settled."""
         self.hurried = False
-        """Whether at once, since a key waits."""
+        """Whether the log was asked to do so at once, since a key waits."""
         self._log = settlement_log
         self._ordering = ordering
         self._start = start
@@ -42,12 +42,12 @@ class Uncommitted:
         self._recorded = asyncio.Event()
 
     def enqueue(self) -> None:
-        """Something was settled: have it recorded soon."""
+        """A message was settled: have that recorded soon."""
         self.wanted = True
         self._log.enqueue(self)
 
     def request_commit(self) -> None:
-        """Something waits behind what is settled: have that recorded at once."""
+        """A message waits behind an uncommitted one: have the settlements recorded at once."""
         if not self.hurried and self._ordering.uncommitted:
             self._log.request_commit(self)
             self.wanted = self.hurried = True
@@ -66,14 +66,14 @@ class Uncommitted:
         return now - self._doubted < FORGETS_SECONDS
 
     def take(self, most: int) -> list[int]:
-        """So much of what is to be recorded, the oldest first; it is on its way from now on."""
+        """Up to `most` settlements to be recorded, the oldest first; they are on their way from now on."""
         taken = self._ordering.take(most)
         self._kept |= bool(taken)
         self.wanted = self.hurried = self._ordering.uncommitted > len(taken)
         return taken
 
     def requeue(self, taken: list[int]) -> None:
-        """What was taken did not get there: it is wanted again, unless the shard was let go meanwhile."""
+        """The taken settlements may not be on record: they are to be recorded again, unless the shard was let go meanwhile."""
         self._ordering.put_back(taken)
         self.request_commit()
 

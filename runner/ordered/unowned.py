@@ -1,4 +1,4 @@
-"""What came to a shard and will not start here, since the shard is not ours any more."""
+"""Messages that came to a shard and will not start here, because the shard is no longer ours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from runner.jetstream.reply import stream_sequence
 
 
 class Unowned:
-    """Their replies: the server takes them for deliveries in work until they are sent back, or run out."""
+    """The replies of such messages. The server counts them as delivered until they are sent back, or their ack wait ends."""
 
     def __init__(self, connection: Connection) -> None:
         self._wire = connection.wire
@@ -18,19 +18,19 @@ class Unowned:
         return len(self._replies)
 
     def add(self, reply: bytes) -> None:
-        """One more."""
+        """Add one message."""
         self._replies.append(reply)
 
     def clear(self) -> None:
-        """They are ours again: the server delivers anew what is missing."""
+        """The shard is ours again: forget the replies, since the server delivers missing messages anew."""
         self._replies.clear()
 
     def cut(self, first: int) -> None:
-        """From this sequence on the stream has other messages."""
+        """Forget the replies from this sequence on: the stream has other messages there."""
         self._replies = [reply for reply in self._replies if stream_sequence(reply) < first]
 
     def send_back(self) -> None:
-        """Return what was delivered here after another had taken the shard over: it cannot know of that, and waits."""
+        """Send back what was delivered here after another instance had taken the shard over: that instance waits for it."""
         replies, self._replies = self._replies, []
         for reply in replies:
             self._wire.answer(reply, b"-NAK")

@@ -1,33 +1,34 @@
 """A key's way back: its dead letters, then its parked messages, one after the other, in the key's own lane.
 
-So goes a key that was parked, and a dead letter of an ordered function that somebody has sent back.
+A parked key comes back this way, and so does a dead letter of an ordered function that somebody has sent back.
 
-Rule 1: the lane is held all the time, so that newer messages wait behind. When very many do, they are let out for a
-        moment, and parked.
-Rule 2: each is settled by a compare-and-set of the key's mark, and removed after that: one that is still there and
-        settled is only removed. So whoever goes on after a crash knows where.
+Rule 1: the lane is held all the time, so that newer messages wait behind. Once over 1,000 wait, they are let out for a moment,
+        and parked.
+Rule 2: each message is settled by a compare-and-set of the key's mark, and removed after that. If a settled one is still there, it
+        is only removed. So after a crash the next owner knows where to continue.
 Rule 3: its failures, and the time of its next attempt, are in the mark, too: the next owner goes on from there.
-Rule 4: what stands in an output stream's fence holds here, too; what an instance writes that has lost the shard is refused.
-Rule 5: dead letters may be added to the mark meanwhile: what is written here then is written again upon that.
+Rule 4: fences of output streams protect this as well: the server refuses what an instance that has lost the shard writes.
+Rule 5: somebody may add dead letters to the mark meanwhile. Then a write from here is refused, and repeated on top of the new mark.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import partial
 
 from runner.consumers.letters import Letters
 from runner.consumers.replayed import Replayed, known_as
-from runner.core import failed, identity
+from runner.core import failurerecord, identity
 from runner.core.origin import Origin
 from runner.core.park import Letter, Mark
 from runner.core.quantity import counted
 from runner.errors import JetrunnerError
 from runner.jetstream.delivery import Delivery
-from runner.jetstream.keymarks import Entry
+from runner.jetstream.keymarks import MarkEntry
 from runner.jetstream.ownstreams import PARKED
 from runner.jetstream.parked import is_bare
 from runner.jetstream.publisher import retry_until
@@ -59,26 +60,26 @@ class Unparking:
         self._now = parking.runtime.connection.clock.now
         self._parked = parking.parked
         self._function = parking.function
-        self._entry: Entry
+        self._entry: MarkEntry
         """The mark, ours once it is taken."""
         self._after = 0
-        """What is parked up to this sequence of `PARKED` is settled."""
+        """The key's parked messages up to this sequence of `PARKED` are settled."""
         self._history = parking.runtime.histories.of(PARKED)
         self._moment = -1, -1
-        """When that was read there."""
+        """The moment of the history of `PARKED` in which `_after` was read."""
 
     @property
     def _lasts(self) -> bool:
-        """Whether what has ended here may be settled."""
+        """Whether messages that have ended here may be settled."""
         return self._lanes.fences.ownership is self._ownership
 
     @property
     def _ours(self) -> bool:
-        """Whether anything may start here."""
+        """Whether messages may start here."""
         return self._lanes.owned and self._lasts
 
     async def run(self) -> None:
-        """Returns when the key is free, is parked again, or is for another owner to bring back."""
+        """Return when the key is free, is parked again, or is for another owner to bring back."""
         number, count = 0, 0
         try:
             number = await self._enter()
@@ -105,7 +106,7 @@ class Unparking:
                 self._lanes.turns.leave(number)
 
     async def _enter(self) -> int:
-        """Wait for the lane: our number in it; 0 when the shard was lost."""
+        """Wait for the lane; returns our number in it, or 0 if the shard was lost."""
         while self._lanes.ordering.barrier and self._ours:
             await asyncio.sleep(0.01)
         if not self._ours:
@@ -119,7 +120,7 @@ class Unparking:
         return number
 
     async def _let_out(self) -> None:
-        """What waits in the lane goes on, and is parked behind the others."""
+        """Wait while the messages in the lane go on, and are parked behind the others."""
         until = time.monotonic() + LETTING_SECONDS
         while self._ours and time.monotonic() < until and self._lanes.ordering.waiting(self.key):
             await asyncio.sleep(0.01)
@@ -141,15 +142,15 @@ class Unparking:
             if taken is not None:
                 self._entry = taken
                 return True
-            await asyncio.sleep(0.01)  # it was written meanwhile, or what is known of it is old
+            await asyncio.sleep(0.01)  # the mark was written meanwhile, or the one known here is old
             entry = await self._book.read(self.key)
         return False
 
-    async def _write(self, mark: Mark, revision: int) -> Entry | None:
+    async def _write(self, mark: Mark, revision: int) -> MarkEntry | None:
         return await retry_until(lambda: self._book.write(mark, revision), PATIENCE_SECONDS)
 
     async def _change(self, change: Callable[[Mark], Mark]) -> bool:
-        """Go on from the mark that stands; False when it is not ours to write any more."""
+        """Change the mark that stands in the bucket; False if it is no longer ours to write."""
         while self._lasts:
             after = change(self._entry.mark)
             if after == self._entry.mark:
@@ -169,12 +170,12 @@ class Unparking:
         return False
 
     async def _fail(self, delivery: Delivery, delay: float) -> float | None:
-        """Put a failure on record, however long that takes; seconds until the next attempt, None when it is not ours."""
+        """Put a failure on record, however long that takes; returns the seconds until the next attempt, None if it is not ours."""
         message = -delivery.sequence
         before = self._entry.mark.failed
         if before is not None and not before.is_about(message):
             before = None
-        record = failed.once_more(before, delay, self._now(), message)
+        record = failurerecord.once_more(before, delay, self._now(), message)
         while not delivery.settled:
             try:
                 if not await self._change(lambda mark: mark.failing(record)):
@@ -190,9 +191,9 @@ class Unparking:
     # -- what comes back --------------------------------------------------------------------------------
 
     async def _next(self) -> Replayed | None:
-        """The next in order; None when there is none, or it is not ours.
+        """The next message in order; None if there is none, or it is not ours.
 
-        What has failed, and waits for its next attempt, goes on first: a dead letter may have been added since.
+        A message that has failed and waits for its next attempt goes first, even if a dead letter was added since.
         """
         begun = self._entry.mark.failed.message if self._entry.mark.failed is not None else 0
         if 0 < begun <= known_as(0, letter=False):
@@ -210,7 +211,7 @@ class Unparking:
         return await self._next_parked()
 
     async def _next_parked(self) -> Replayed | None:
-        """The same of what is parked; what was settled before is removed on the way."""
+        """The next parked message; parked messages that are already settled are removed on the way."""
         while self._ours:
             if self._moment != self._history.moment:
                 await self._history.follow()
@@ -234,13 +235,13 @@ class Unparking:
         return None
 
     async def _remove(self, sequence: int) -> None:
-        """Remove a parked message that is settled; one stays whose number may be another's, and is looked at once more."""
+        """Remove a settled parked message. If its sequence may be another message's by now, it stays, and is looked at again."""
         if await self._history.still(self._moment):
             await self._parked.remove(sequence)
             self._after = sequence
 
     async def _one(self, replayed: Replayed) -> bool:
-        """Run one to its end and settle it; False when it is not ours to settle."""
+        """Run one message to its end and settle it; False if it is not ours to settle."""
         lanes, number = self._lanes, replayed.number
         source = Replaying(lanes, self._parking.pull.unsettled, self._parking.pipeline.queue, self._fail)
         record = self._entry.mark.failed
@@ -257,7 +258,11 @@ class Unparking:
                     await asyncio.sleep(0.02)
                 return False
             parks = source.parks and self._parking.parks
-            if not await self._change(lambda mark: _settled(mark, replayed, parks=parks)):
+            settled = partial(self._change, lambda mark: _settled(mark, replayed, parks=parks))
+            # However long the bucket is out of reach: else the message would run again.
+            if not await retry_until(
+                settled, math.inf, f"{self._function}: the end of a message of key {self.text}"
+            ):
                 return False
             if parks:
                 log.warning("%s: key %s is parked again", self._function, self.text)
@@ -275,6 +280,6 @@ def _settled(mark: Mark, replayed: Replayed, *, parks: bool) -> Mark:
     """The mark once a message that came back has ended."""
     if replayed.letter is not None:
         mark = mark.passed_letter(replayed.letter)
-    else:  # one that says not where it came from was put there by somebody else
+    else:  # a message without an origin was put there by somebody else
         mark = mark.passed(replayed.place if replayed.place.stream != PARKED else None)
     return mark.parked(replayed.place, time.time()) if parks else mark

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 
 
 class Windows:
-    """Those of one function, the oldest first: all of them wait equally long."""
+    """The waiting batches of one function, the oldest first: all of them wait equally long."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, linger: float) -> None:
         self.linger = linger
@@ -17,17 +17,17 @@ class Windows:
         self._timer: asyncio.TimerHandle | None = None
 
     def __contains__(self, name: Hashable) -> bool:
-        """Whether this one waits."""
+        """Whether the batch of this name waits."""
         return name in self._open
 
     def open(self, name: Hashable, due: Callable[[], None]) -> None:
-        """Call `due` after the time, or as soon as it is closed."""
+        """Call `due` after `linger` seconds, or as soon as the batch is closed."""
         self._open[name] = time.monotonic() + self.linger, due
         if self._timer is None:
             self._timer = self._loop.call_later(self.linger, self._look)
 
     def close(self, name: Hashable) -> None:
-        """It need not wait any longer."""
+        """The batch of this name need not wait any longer."""
         if (found := self._open.pop(name, None)) is not None:
             found[1]()
 

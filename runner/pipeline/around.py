@@ -1,9 +1,9 @@
-"""`@around`: hooks around a handler, compiled into what is called in its place. A function without hooks knows nothing of it.
+"""`@around`: hooks around a handler, compiled into one call that replaces the handler's. A function without hooks pays nothing.
 
 Rule 1: `call()` runs the handler, and the hooks inside of this one, once; its arguments are bound before the first hook.
-Rule 2: a hook that returns None lets stand what `call()` gave, or raised; anything else takes its place. What a handler that
-        failed has published is dropped then, too.
-Rule 3: no handler runs on when its hook has ended: it is cancelled, and its end is waited for.
+Rule 2: if a hook returns None, the result or error of `call()` counts; any other value replaces it. If the handler failed, what it
+        published is dropped even then.
+Rule 3: when a hook ends while its handler still runs, the handler is cancelled, and its end is awaited.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from runner.bindings import Binding
 from runner.context import Context
 
 Inner: TypeAlias = Callable[[Context[Any], Sequence[Any]], Awaitable[Any]]
-"""Runs what is inside of a hook, with the context and the handler's arguments."""
+"""Runs the handler or the next inner hook, with the context and the handler's arguments."""
 
 
 def surrounded(
     call: Call, binding: Binding, run: Callable[[Callable[..., Any], Sequence[Any]], Awaitable[Any]]
 ) -> Call:
-    """The same call with the binding's hooks around it: its handler is a coroutine function, whatever it was.
+    """The same call with the binding's hooks around it; its handler is now a coroutine function, whatever its kind was.
 
-    `call` is compiled with the context; `run` runs a handler of the function's own kind with its arguments.
+    `call` must be compiled with the context. `run` runs a handler of the function's own kind with its arguments.
     """
     handler, taker, count = call.handler, call.taker, len(binding.signature.order)
     assert taker is not None
@@ -47,7 +47,7 @@ def surrounded(
 
 
 def _around(hook: Callable[..., Any], inner: Inner, *, listed: bool, batched: bool) -> Inner:
-    """One hook around what is inside of it; `listed`: what the handler gives is a list."""
+    """One hook around `inner`; `listed`: the handler's result is a list."""
     name, published = f"{hook.__module__}.{hook.__qualname__}", BATCH if batched else MESSAGE
 
     async def run(context: Context[Any], given: Sequence[Any]) -> Any:
@@ -75,22 +75,22 @@ def _around(hook: Callable[..., Any], inner: Inner, *, listed: bool, batched: bo
     return run
 
 
-class Published(Struct, frozen=True):
-    """How what a handler publishes is counted, and dropped again."""
+class PublishedCounter(Struct, frozen=True):
+    """How a handler's published messages are counted, and dropped again."""
 
     count: Callable[[Context[Any]], Any]
-    """How much has been published so far."""
+    """Counts the messages published so far."""
     drop: Callable[[Context[Any], Any, Any], None]
-    """Drop what was published between two counts."""
+    """Drops the messages published between two counts."""
 
 
 class HookCall:
-    """What a hook awaits as `call()`. Its fields have their first values in the class: one is made for each hook of each message."""
+    """The `call()` that a hook awaits. Its first values stand in the class, because one is made for each hook of each message."""
 
     begun = False
     returned = False
     ended = False
-    """Whether the hook has."""
+    """Whether the hook has ended."""
     task: asyncio.Task[Any] | None = None
     """The task in which the handler runs now."""
     error: BaseException | None = None
@@ -98,10 +98,15 @@ class HookCall:
     result: Any = None
     first: Any = None
     last: Any = None
-    """How much was published before the handler, and until it has failed."""
+    """The counts of published messages before the handler ran, and when it failed."""
 
     def __init__(
-        self, name: str, inner: Inner, context: Context[Any], given: Sequence[Any], published: Published
+        self,
+        name: str,
+        inner: Inner,
+        context: Context[Any],
+        given: Sequence[Any],
+        published: PublishedCounter,
     ) -> None:
         """`name` is the hook's."""
         self.published = published
@@ -111,7 +116,7 @@ class HookCall:
         self.given = given
 
     async def __call__(self) -> Any:
-        """Run the handler, or the next hook: what it returned. Raises what it raises; RuntimeError when it may not run now."""
+        """Run the handler or the next hook, and return its result. Raises its errors, and RuntimeError if it may not run now."""
         if self.begun or self.ended:
             raise RuntimeError(self._refusal())
         self.begun = True
@@ -140,7 +145,7 @@ class HookCall:
             await asyncio.wait({self.task})
 
     def unreturned(self) -> Any:
-        """What a hook that returned None lets stand where the handler returned nothing: what that raised, or an error of the hook's."""
+        """Raise the handler's error, after a hook that returned None; RuntimeError if the hook has not awaited `call()`."""
         error, self.error = self.error, None
         if error is None:
             raise RuntimeError(
@@ -153,11 +158,11 @@ class HookCall:
             del error  # as above
 
     def mark(self) -> None:
-        """Remember how much has been published, before the handler and after it."""
+        """Count the messages published so far: once before the handler, once after it failed."""
         self.first, self.last = self.last, self.published.count(self.context)
 
     def drop(self) -> None:
-        """Something else takes the place of what the handler raised: it has published nothing."""
+        """The hook has replaced the handler's error: drop what the handler has published."""
         self.error = None
         self.published.drop(self.context, self.first, self.last)
 
@@ -167,7 +172,7 @@ def _drop(context: Context[Any], first: int, last: int) -> None:
 
 
 def _count_each(context: Context[Any]) -> dict[int, int]:
-    """By the place of its message in the batch, each of which has a context that publishes."""
+    """The counts by the place of each message in the batch: each has a context of its own that publishes."""
     return {at: each.count_staged() for at, each in enumerate(_messages(context))}
 
 
@@ -177,7 +182,7 @@ def _drop_each(context: Context[Any], first: dict[int, int], last: dict[int, int
 
 
 def _messages(context: Context[Any]) -> Sequence[Context[Any]]:
-    """The contexts of the messages, once the handler or a hook has asked for them: before, nothing is published."""
+    """The contexts of the messages; empty until the handler or a hook asks for them, because nothing is published before."""
     try:
         messages: Sequence[Context[Any]] = object.__getattribute__(context, "messages")
     except AttributeError:
@@ -185,5 +190,5 @@ def _messages(context: Context[Any]) -> Sequence[Context[Any]]:
     return messages
 
 
-MESSAGE = Published(lambda context: context.count_staged(), _drop)
-BATCH = Published(_count_each, _drop_each)
+MESSAGE = PublishedCounter(lambda context: context.count_staged(), _drop)
+BATCH = PublishedCounter(_count_each, _drop_each)

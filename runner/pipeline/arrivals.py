@@ -1,4 +1,4 @@
-"""Parts that arrive: each is stored and told to its event's record, and one message of each event is named to run the function."""
+"""Parts that arrive: each is stored and noted in its event's record, which names one message of the event to run the function."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from msgspec import Struct
 from runner import codec
 from runner.bindings import Binding
 from runner.core import gather, header, identity, parts
-from runner.core.gather import Record
+from runner.core.gather import EventRecord
 from runner.core.parts import Part
 from runner.core.settlement import Outcome, Undecodable
 from runner.errors import JetrunnerError, NoStream
 from runner.jetstream import codes, gathered, ownstreams
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.delivery import Delivery
-from runner.jetstream.gathered import Event, Gathered
+from runner.jetstream.gathered import Gathered, SplitEvent
 from runner.jetstream.messages import leader_message
 from runner.pipeline.message import Incoming, is_msgpack, read
 from runner.pipeline.stats import JoinCounts
@@ -30,39 +30,39 @@ from runner.runtime.runtime import Runtime
 log = logging.getLogger("jetrunner.gather")
 
 AGAIN_SECONDS = 2.0
-"""Delay of a part that could not be taken in."""
+"""Delay before a part that could not be taken in comes again."""
 LOOK_SECONDS = 60.0
-"""How often it is looked whether the message that runs the function still exists, once the time is over."""
+"""How often, once the event's time is over, it is checked whether the message that runs the function still exists."""
 EXPIRED = gathered.EXPIRED.encode()
 SHOWN = 20
-"""Parts that a line of the log names."""
+"""The most parts that a line of the log names."""
 RACE_SECONDS = 0.003
-"""Two instances that write one record wait for up to so long."""
+"""If two instances write one record at once, the slower one waits up to so long before it tries again."""
 
 
-class Taken(Struct, eq=False):
-    """A part that is here."""
+class ArrivedPart(Struct, eq=False):
+    """A part that has arrived in this process."""
 
     delivery: Delivery
     id: str
-    """Of its message, as `STREAM:SEQUENCE`."""
+    """The id of its message, as `STREAM:SEQUENCE`."""
     part: Part
 
 
 class Ways(Struct, frozen=True):
-    """What becomes of a message that is taken in."""
+    """How a message goes on that is not simply stored as a part."""
 
     handle: Callable[[Delivery, Any, bool], Awaitable[None]]
-    """The whole way, in a slot's task; whether the gate has admitted it to a trace."""
+    """Runs a message in a slot's task; the last argument says whether the gate has admitted it to a trace."""
     failed: Callable[[Delivery, Outcome], Awaitable[None]]
-    """Settle one that did not succeed."""
+    """Settles a message that did not succeed."""
 
 
 class Arrivals:
     """Takes in the parts of one function."""
 
     def __init__(
-        self, runtime: Runtime, binding: Binding, ways: Ways, start: Callable[[Delivery, Event], None]
+        self, runtime: Runtime, binding: Binding, ways: Ways, start: Callable[[Delivery, SplitEvent], None]
     ) -> None:
         """`start` has a slot run the function for a message."""
         assert binding.joins is not None
@@ -74,16 +74,15 @@ class Arrivals:
         self._decode = codec.decoder(binding.signature.body.annotation)
         self._ways = ways
         self._start = start
+        self._mending = False
+        """Whether the stream of parts is being made again."""
         self.counts = JoinCounts()
         self._expires = binding.joins.expires
-        waits = sum(
-            binding.retry.wait(number, 1.0) + binding.timeout for number in range(1, binding.retry.attempts)
-        )
-        self._lifetime = int(self._expires + min(waits, gathered.KEPT_SECONDS)) + gathered.DAY
+        self._lifetime = int(self._expires) + gathered.KEPT_SECONDS
 
     async def take_in(self, deliveries: Sequence[Delivery], task: asyncio.Task[Any]) -> None:
-        """Settle each message, but for those that run the function. What could not be taken in comes again."""
-        events: dict[Event, list[Taken]] = {}
+        """Settle each message, except those that run the function. A message that could not be taken in comes again."""
+        events: dict[SplitEvent, list[ArrivedPart]] = {}
         for delivery in deliveries:
             if batch := ended_batch(read(delivery)):
                 await self._over(delivery, self._event(batch))
@@ -95,14 +94,14 @@ class Arrivals:
                 await self._ways.failed(delivery, why)
             else:
                 event = self._event(stack[-1].batch)
-                events.setdefault(event, []).append(Taken(delivery, read(delivery).id, stack[-1]))
+                events.setdefault(event, []).append(ArrivedPart(delivery, read(delivery).id, stack[-1]))
         await map_concurrently(lambda each: self._arrived(*each), list(events.items()))
 
     def _unfit(self, delivery: Delivery, stack: Sequence[Part]) -> Undecodable | None:
-        """Why a message is no part, or none that the function can be called with: it is given up alone."""
+        """Why a message is not a part, or cannot be decoded; None for a good part. Only this message is given up for that."""
         if not stack:
             return Undecodable(
-                codec.DecodeError("it is no part of a split event: it has no Jetrunner-Batch header")
+                codec.DecodeError("it is not a part of a split event: it has no Jetrunner-Batch header")
             )
         if not stack[-1].count:
             return None
@@ -112,21 +111,23 @@ class Arrivals:
             return Undecodable(codec.explain(error))
         return None
 
-    def _event(self, batch: str) -> Event:
-        return Event(self._runtime.project, self._function, batch)
+    def _event(self, batch: str) -> SplitEvent:
+        return SplitEvent(self._runtime.project, self._function, batch)
 
-    async def _arrived(self, event: Event, taken: list[Taken]) -> None:
-        """Parts of one event are here: store them, tell its record, and acknowledge all but the one that runs."""
+    async def _arrived(self, event: SplitEvent, taken: list[ArrivedPart]) -> None:
+        """Parts of one event have arrived: store them, note them in its record, and acknowledge all but the one that runs the function."""
         try:
             await self._stored(event, taken)
             following = await self._told(event, taken)
             if following.late:
                 which = ", ".join(each.id for each in taken[:SHOWN])
                 self.counts.late += len(taken)
-                log.info("%s: dropped, since the event was joined before: %s", self._function, which)
+                log.info(
+                    "%s: late parts of an event that was joined before are dropped: %s", self._function, which
+                )
                 await self._store.clear(event)
         except JetrunnerError as error:
-            log.warning("%s: %d parts are not taken in yet: %s", self._function, len(taken), error)
+            log.warning("%s: %d parts cannot be stored yet: %s", self._function, len(taken), error)
             self._mend(error)
             later(each.delivery for each in taken)
             return
@@ -138,8 +139,8 @@ class Arrivals:
             else:
                 each.delivery.source.settle(each.delivery, b"+ACK")
 
-    async def _stored(self, event: Event, taken: Sequence[Taken]) -> None:
-        async def store(each: Taken) -> None:
+    async def _stored(self, event: SplitEvent, taken: Sequence[ArrivedPart]) -> None:
+        async def store(each: ArrivedPart) -> None:
             delivery, subject = each.delivery, read(each.delivery).origin.subject
             pairs = [*gathered.own(header.pairs(delivery.header or b"")), (gathered.SUBJECT, subject)]
             place = await self._store.store(event, each.part.index, delivery.body, pairs, self._lifetime)
@@ -148,7 +149,7 @@ class Arrivals:
 
         await map_concurrently(store, [each for each in taken if each.part.count])
 
-    async def _told(self, event: Event, taken: Sequence[Taken]) -> gather.Next:
+    async def _told(self, event: SplitEvent, taken: Sequence[ArrivedPart]) -> gather.Next:
         arrived = {each.id: each.part.index if each.part.count else -1 for each in taken}
         count = max(each.part.count for each in taken)
         scheduled = False
@@ -165,8 +166,8 @@ class Arrivals:
                 return following
             await asyncio.sleep(random.random() * RACE_SECONDS)
 
-    async def _over(self, delivery: Delivery, event: Event) -> None:
-        """The time of an event is over."""
+    async def _over(self, delivery: Delivery, event: SplitEvent) -> None:
+        """The time of an event is over: run the function with the parts that are there, unless another message runs it."""
         incoming = read(delivery)
         try:
             while True:
@@ -179,7 +180,7 @@ class Arrivals:
                 ):
                     break
         except JetrunnerError as error:
-            log.warning("%s: the end of an event's time is not told yet: %s", self._function, error)
+            log.warning("%s: the expiry of an event cannot be handled yet: %s", self._function, error)
             self._mend(error)
             later([delivery])
             return
@@ -190,7 +191,7 @@ class Arrivals:
         else:
             delivery.source.settle(delivery, b"+ACK")
 
-    async def _is_there(self, record: Record, me: str) -> bool:
+    async def _is_there(self, record: EventRecord, me: str) -> bool:
         """Whether the message that runs the function still stands in its stream."""
         stream, _, sequence = record.runner.rpartition(":")
         if not record.runner or record.runner == me or not sequence.isdecimal():
@@ -199,21 +200,30 @@ class Arrivals:
         return await leader_message(self._runtime.connection, stream, ask, codes.NOTHING_STORED) is not None
 
     def _mend(self, error: JetrunnerError) -> None:
-        if isinstance(error, NoStream):  # somebody has deleted it
-            self._runtime.tasks.start_soon(ownstreams.ensure, self._runtime.connection, ownstreams.GATHER)
+        if isinstance(error, NoStream) and not self._mending:  # an operator has deleted the stream of parts
+            self._mending = True
+            self._runtime.tasks.start_soon(self._restore)
+
+    async def _restore(self) -> None:
+        try:
+            await ownstreams.restore(self._runtime.connection, ownstreams.GATHER, must=True)
+        except JetrunnerError as error:
+            log.warning("stream %s was deleted and cannot be created: %s", ownstreams.GATHER, error)
+        finally:
+            self._mending = False
 
 
 def later(deliveries: Iterable[Delivery]) -> None:
-    """Have messages come again in a moment: they could not be taken in."""
+    """Have messages that could not be taken in come again after `AGAIN_SECONDS`."""
     for delivery in deliveries:
         if not delivery.settled:
             delivery.source.later(delivery, AGAIN_SECONDS)
 
 
 def ended_batch(incoming: Incoming) -> str:
-    """The event whose time a message says to be over; empty where it says so of none.
+    """The event whose time is over, by the message's header; empty if the message is no such notice.
 
-    Only what comes from our own stream is believed: any publisher may set a header.
+    Only messages from our own stream are believed, because any publisher may set a header.
     """
     expired = header.get(incoming.delivery.header or b"", EXPIRED)
     if not expired or incoming.origin.stream != ownstreams.AGAIN:
@@ -223,7 +233,7 @@ def ended_batch(incoming: Incoming) -> str:
 
 
 def batch_of(incoming: Incoming) -> str:
-    """The event that a message belongs to, or whose time it says to be over; empty where it tells none."""
+    """The event that a message belongs to, or whose time is over by its header; empty if there is none."""
     if ended := ended_batch(incoming):
         return ended
     stack = parts.read(incoming.delivery.header)

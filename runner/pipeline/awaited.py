@@ -1,4 +1,7 @@
-"""Work that a handler has returned instead of doing it: awaited, or refused; never acknowledged undone."""
+"""Work that a handler has returned instead of doing it: it is awaited or refused.
+
+A message whose work is undone is never acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,18 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 WORK = (Future, GeneratorType, AsyncGeneratorType)
-"""Types of what is work, too, and has no `__await__`."""
+"""Types of unfinished work that have no `__await__`."""
 DEEPEST = 8
-"""Awaitables that return the next one: more of them never end."""
+"""The most awaitables that may return one another; a longer chain is taken for endless."""
 
 
 def is_work(result: Any) -> bool:
-    """Whether what a handler has returned is yet to be done; so is everything of its type, or nothing."""
+    """Whether a handler's result is work that is yet to be done; the answer is the same for all values of its type."""
     return hasattr(type(result), "__await__") or isinstance(result, WORK)
 
 
 async def finished(result: Any) -> Any:
-    """What a handler has returned, once it is done. Raises what it raises, and TypeError for what nothing would run."""
+    """A handler's result, once its work is done. Raises the errors of the work, and TypeError for work that nothing would run."""
     for _ in range(DEEPEST):
         if result is None or not is_work(result):
             return result

@@ -1,11 +1,11 @@
 """Batches: messages that one call of a handler works on together; each is settled for itself.
 
 Rule 1: one slot at a time collects, until `batch` messages are there or `linger` seconds after the first.
-Rule 2: only messages that come for the first time are called together: one that comes again runs alone, so what kills
-        its process, or fails again and again, takes no other with it. Nor is it kept waiting for others: their window
-        goes on in the next slot.
-Rule 3: a batch that fails, or takes too long, is halved and called again, until what fails is alone. `Retry` speaks of
-        all of its messages, and `PartialFailure` of those that it names: these are not called again here.
+Rule 2: only messages that come for the first time are called together. One that comes again runs alone, so that a message that
+        kills its process, or fails repeatedly, harms no other. It does not wait for others: the batch that is being collected goes
+        on in the next slot.
+Rule 3: a batch that fails, or takes too long, is halved and called again, until what fails is alone. `Retry` applies to all
+        messages of the batch, `PartialFailure` to those that it names: such messages are not called again in this attempt.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runner.bindings import Binding
 from runner.core.settlement import Failed, Undecodable
 from runner.core.signals import PartialFailure, Retry
 from runner.jetstream.delivery import Delivery
-from runner.pipeline.batchcall import Batch, BatchCall, is_changed
+from runner.pipeline.batchcall import BatchCall, CalledBatch, is_changed
 from runner.pipeline.queue import Queue
 from runner.pipeline.settle import REPEAT_SECONDS
 from runner.pipeline.together import Together
@@ -31,7 +31,7 @@ from runner.staged import Staged
 log = logging.getLogger("jetrunner.pipeline")
 
 LOOK_SECONDS = 0.1
-"""A window that is open looks so often whether the process drains."""
+"""How often an open window checks whether the process drains."""
 
 clock = time.monotonic
 
@@ -49,11 +49,11 @@ class Batching:
         self._queue = queue
         self._collecting = asyncio.Lock()
         self._until = 0.0
-        """When the window closes that a slot has left for a message that comes again; 0 without one."""
+        """When the window closes that a slot has left open to run a message that comes again; 0 if there is none."""
         self._slots, self._quarantine = runtime.slots, runtime.quarantine
 
     async def work(self, task: asyncio.Task[Any]) -> None:
-        """What a slot does: returns when the process ends, or when a handler has left a variable behind."""
+        """The work of a slot; returns when the process ends, or when a handler has left a context variable behind."""
         while not self._slots.ending:
             deliveries: list[Delivery] = []
             try:
@@ -68,27 +68,27 @@ class Batching:
                 return
 
     def _put_off(self, deliveries: Sequence[Delivery]) -> None:
-        """Those that are not settled come again; at the end of the process they go back at once, without this."""
+        """Have unsettled messages come again; at the end of the process they go back at once by another way."""
         if not self._slots.ending:
             for delivery in deliveries:
                 if not delivery.settled:
                     delivery.source.later(delivery, REPEAT_SECONDS)
 
     async def collect(self, found: list[Delivery]) -> None:
-        """Fill `found` with the next batch; it stays empty where the slot has to look around first."""
+        """Fill `found` with the next batch; it stays empty if the slot has to check first whether the process ends."""
         queue = self._queue
         async with self._collecting:
             if not queue.deliveries:
                 self._until = 0.0
-                await queue.wait()
+                await queue.line.wait()
             until, self._until = self._until or clock() + self._linger, 0.0
             while True:
                 while queue.deliveries and len(found) < self._most:
                     delivery = queue.deliveries.popleft()
-                    if delivery.careful:  # it runs alone, and now
+                    if delivery.careful:  # it runs alone, and at once
                         if found:
                             self._until = until
-                            queue.rejoin(found)
+                            queue.line.rejoin(found)
                         found[:] = [delivery]
                         return
                     found.append(delivery)
@@ -97,10 +97,10 @@ class Batching:
                     return
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, LOOK_SECONDS)):
-                        await queue.wait()
+                        await queue.line.wait()
 
     async def run(self, deliveries: list[Delivery], task: asyncio.Task[Any]) -> None:
-        """Call the handler with them, and settle each."""
+        """Call the handler with these messages, and settle each."""
         together = self._ways.plain(deliveries)
         if len(together) < len(deliveries):
             chosen = {id(each) for each in together}
@@ -110,8 +110,8 @@ class Batching:
         self._ways.begin(together)
         await self._run(together, task)
 
-    async def _bound(self, deliveries: Sequence[Delivery]) -> Batch:
-        """All that can be decoded; the others are settled."""
+    async def _bound(self, deliveries: Sequence[Delivery]) -> CalledBatch:
+        """The messages that can be decoded; the others are settled."""
         batch, wrong = self._call.bind(deliveries)
         for at, error in wrong.items():
             await self._ways.failed(deliveries[at], Undecodable(error))
@@ -141,7 +141,7 @@ class Batching:
         elif len(deliveries) == 1 or isinstance(error, Retry):
             for delivery in deliveries:
                 await self._ways.failed(delivery, outcome)
-        else:  # called anew: a handler may have changed what it was given, and what it has published is gone
+        else:  # decoded anew: a handler may have changed its arguments, and its published messages are dropped
             half = len(deliveries) // 2
             for part in (deliveries[:half], deliveries[half:]):
                 await self._run([each for each in part if not each.settled], task)

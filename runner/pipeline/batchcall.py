@@ -1,4 +1,4 @@
-"""One call of a handler with many messages: their arguments, and how it ends."""
+"""One call of a handler with many messages: their arguments, and the call's outcome."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from runner.staged import Staged
 clock = time.monotonic
 
 
-class Batch(Struct, eq=False):
+class CalledBatch(Struct, eq=False):
     """Messages that are called together."""
 
     deliveries: Sequence[Delivery]
     columns: list[Any]
-    """The arguments: of each parameter a list, with an element for each message."""
+    """The arguments: for each parameter a list, with an element for each message."""
     contexts: tuple[Context[Any], ...] = ()
-    """Of each message; made once the handler asks for something of them."""
+    """The contexts of the messages; made once the handler asks for them."""
     sealed: bool = False
 
-    def only(self, deliveries: Sequence[Delivery]) -> Batch:
-        """The same of these alone, before it is called: nothing is decoded twice."""
+    def only(self, deliveries: Sequence[Delivery]) -> CalledBatch:
+        """The same batch with these messages alone, before the call; nothing is decoded twice."""
         kept = {*deliveries}
         places = [at for at, each in enumerate(self.deliveries) if each in kept]
         columns = [column and [column[at] for at in places] for column in self.columns]
-        return Batch([self.deliveries[at] for at in places], columns)
+        return CalledBatch([self.deliveries[at] for at in places], columns)
 
     def ask(self, make: Callable[[Delivery], Context[Any]]) -> tuple[Context[Any], ...]:
         """Make the contexts."""
@@ -51,7 +51,7 @@ class Batch(Struct, eq=False):
         return self.contexts
 
     def seal(self) -> list[list[Staged] | None] | None:
-        """End publishing: what each message has published; None where the handler did not ask for their contexts."""
+        """End publishing; returns what each message has published, or None if the handler did not ask for their contexts."""
         self.sealed = True
         return [context.seal() for context in self.contexts] if self.contexts else None
 
@@ -65,11 +65,11 @@ class BatchCall:
         self._attempts = attempts
         self._in_order = bool(binding.ordered_by)
 
-    def bind(self, deliveries: Sequence[Delivery]) -> tuple[Batch, dict[int, DecodeError]]:
-        """The arguments of those that can be decoded, and by their places, what is wrong with the others."""
+    def bind(self, deliveries: Sequence[Delivery]) -> tuple[CalledBatch, dict[int, DecodeError]]:
+        """The batch of the messages that can be decoded, and the errors of the others, by place."""
         columns = self._columns(deliveries)
         if columns is not None:
-            return Batch(deliveries, columns), {}
+            return CalledBatch(deliveries, columns), {}
         wrong: dict[int, DecodeError] = {}
         rows: list[Sequence[Any]] = []
         for at, each in enumerate(deliveries):
@@ -79,10 +79,10 @@ class BatchCall:
                 wrong[at] = codec.explain(error)
         if wrong:
             deliveries = [each for at, each in enumerate(deliveries) if at not in wrong]
-        return Batch(deliveries, [list(column) for column in zip(*rows, strict=True)]), wrong
+        return CalledBatch(deliveries, [list(column) for column in zip(*rows, strict=True)]), wrong
 
     def _columns(self, deliveries: Sequence[Delivery]) -> list[Any] | None:
-        """All bodies decoded in one go; None where that is not possible, or one of them cannot be decoded."""
+        """The arguments, with all bodies decoded in one go; None if that is not possible, or a body cannot be decoded."""
         columns = self._calling.columns
         if columns is None:
             return None
@@ -94,8 +94,10 @@ class BatchCall:
         except Exception:  # noqa: BLE001  # which body is wrong is found when each is decoded for itself
             return None
 
-    async def __call__(self, batch: Batch, task: asyncio.Task[Any]) -> tuple[Outcome | None, Sequence[Any]]:
-        """How the call has ended, None where it has succeeded, and what it has made of each message then."""
+    async def __call__(
+        self, batch: CalledBatch, task: asyncio.Task[Any]
+    ) -> tuple[Outcome | None, Sequence[Any]]:
+        """Call the handler; returns its outcome, or None for success together with the result of each message."""
         deliveries, now = batch.deliveries, clock()
         head = deliveries[0]
         for each in deliveries:

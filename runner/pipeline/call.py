@@ -42,23 +42,23 @@ class Calling:
             self._kind = "async"
         self.bind = call.bind
         self.handler = batches.single(binding, call, self._kind)
-        """Takes what `bind` gives."""
+        """The handler for a single message; takes the arguments that `bind` returns."""
         self.many, self.columns, self.taker = call.handler, call.columns, call.taker
         self.takes_context = call.taker is not None
         self.awaited = binding.kind == "async"
-        """Whether calling it is all there is to do: it runs in the loop, and gives one result."""
+        """Whether awaiting the handler is enough: it runs in the loop, and returns one result."""
         self.threaded = self._kind.startswith("thread")
-        """Whether it runs where a cancellation cannot reach it."""
+        """Whether the handler runs in a thread, where a cancellation cannot reach it."""
         self._in_thread = self._held if hooked else self._abandoned
         self._threads = anyio.CapacityLimiter(binding.concurrency)
         self._key_positions = binding.key_positions
 
     def context(self, delivery: Delivery) -> Context[Any]:
-        """What the handler may know about its message, once it asks."""
+        """The handler's context, whose values are read when the handler asks for them."""
         return Context.about(delivery, delivery.attempt, self._facts)
 
     def bound(self, incoming: Incoming, context: Context[Any]) -> Sequence[Any]:
-        """The arguments of a message, or of the event that it runs for. Raises whatever decoding raises."""
+        """The arguments from a message, or from the joined event that it runs for. Raises the errors of decoding."""
         if (joined := incoming.delivery.joined) is not None:
             return self.bind(joined.subject, joined.body, True, context)
         subject = incoming.origin.subject.encode(errors="surrogateescape")
@@ -67,7 +67,7 @@ class Calling:
     def batch_context(
         self, first: Delivery, ask: Callable[[Callable[[Delivery], Context[Any]]], tuple[Context[Any], ...]]
     ) -> Context[Any]:
-        """The same of a batch, by its first message; `ask` makes the contexts of all of them."""
+        """The context of a batch, by its first message; `ask` makes the contexts of all its messages."""
 
         def know(delivery: Delivery) -> dict[str, Any]:
             return {**self._facts(delivery), "messages": ask(self.context)}
@@ -99,11 +99,11 @@ class Calling:
             return None
         try:
             return key(subject, self._key_positions)
-        except ValueError:  # sent back by somebody who made its origin up
+        except ValueError:  # somebody has sent it back with an invented origin
             return None
 
     async def __call__(self, arguments: Sequence[Any], *, batch: bool = False) -> Any:
-        """What the handler returned; of a generator, the list of its items. Of a batch the arguments are lists."""
+        """Call the handler; returns its result, or the list of a generator's items. For a batch the arguments are lists."""
         handler = self.many if batch else self.handler
         if self._binding.batch and not batch and self._kind.endswith("generator"):
             items = await self._called(self._kind, handler, arguments)
@@ -123,7 +123,7 @@ class Calling:
                 return await self._in_thread(lambda: list(handler(*arguments)))
 
     async def _held(self, call: Callable[[], Any]) -> Any:
-        """With hooks around it, which are cancelled at the deadline, or cancel it: that takes effect once the thread has ended.
+        """Run a handler with hooks in a thread; a cancellation takes effect once the thread has ended.
 
         So no slot goes on to the next message while a thread of the last one runs, unless the process ends.
         """
@@ -149,7 +149,7 @@ class Calling:
         raise cancelled
 
     async def _abandoned(self, call: Callable[[], Any]) -> Any:
-        """Abandoned when the process ends; until then the slot is held as long as the thread runs."""
+        """Run a handler in a thread. The slot is held as long as the thread runs; only the end of the process abandons it."""
 
         def guarded() -> tuple[bool, Any]:
             # A future cannot carry StopIteration, and SystemExit through one would end the loop.

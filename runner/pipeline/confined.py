@@ -1,4 +1,4 @@
-"""An attempt that runs in a cell: what the pipeline does of it here, and what comes back."""
+"""An attempt that runs in a cell: the part that the pipeline does in this process, and the results from the cell."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Confined:
         owns: Callable[[Delivery], Awaitable[bool]],
         until: Callable[[], float],
     ) -> None:
-        """`owns` waits until the message may start, and tells whether it still is ours; `until` tells how long it may."""
+        """`owns` waits until a message may start, and says whether it is still ours. `until` says up to when it may start."""
         self._function = function
         self._attempts = attempts
         self._outcomes = outcomes
@@ -41,7 +41,7 @@ class Confined:
         self._until = until
 
     async def run(self, incoming: Incoming, task: Any, admitted: bool, cell: Cell) -> Ended | None:
-        """How the handler ended, and what it has made; None when the message is another owner's by now.
+        """The handler's outcome and outputs; None if the message is another owner's by now.
 
         Raises `Died` and `Missing`.
         """

@@ -1,4 +1,4 @@
-"""The dead letter is stored and confirmed before its message is terminated."""
+"""Writes dead letters: each is stored and confirmed before its message is terminated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 class DeadLetterWriter:
-    """The dead letters of one function."""
+    """Writes the dead letters of one function."""
 
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         self._runtime = runtime
@@ -35,9 +35,9 @@ class DeadLetterWriter:
         self._subject = identity.dead_subject(runtime.project, binding.function)
 
     async def store(self, incoming: Incoming, dead: Dead, attempts: int, span: Any) -> None:
-        """Returns when it is confirmed, however long that takes; a deleted stream is made again.
+        """Return when the dead letter is confirmed, however long that takes; a deleted stream is made again.
 
-        Raises `ServerError` only for what waiting cannot mend, a missing permission.
+        Raises `ServerError` only for an error that waiting cannot mend: a missing permission.
         """
         delivery, origin = incoming.delivery, incoming.origin
         traceback = dead.traceback or trace_of(dead.error_object)
@@ -67,18 +67,20 @@ class DeadLetterWriter:
             sent.end(stream=ack.stream, sequence=ack.seq)
 
     async def _store(self, pairs: deadletter.Pairs, body: bytes, message_id: str) -> PubAck:
-        """One try, as large as the server takes it, or else the stream."""
+        """Store once, cut to the size that the server takes, or to the stream's limit if that refuses it."""
         connection = self._runtime.connection
         try:
             return await self._publish(pairs, body, message_id, connection.max_payload)
         except NoStream:
-            await ownstreams.ensure(connection, ownstreams.DEADLETTERS)
-            log.warning("stream %s was gone; it is there again", ownstreams.DEADLETTERS)
+            await ownstreams.restore(connection, ownstreams.DEADLETTERS)
+            log.warning("stream %s was deleted, and is created again", ownstreams.DEADLETTERS)
             return await self._publish(pairs, body, message_id, connection.max_payload)
         except TooLarge:
             limit = await self._limit()
             log.warning(
-                "a dead letter of %s is cut to %d bytes: the stream takes no more", self._function, limit
+                "a dead letter of %s is cut to %d bytes, the most that the stream takes",
+                self._function,
+                limit,
             )
             return await self._publish(pairs, body, message_id, limit)
 
@@ -88,7 +90,7 @@ class DeadLetterWriter:
         return await self._runtime.connection.publisher.publish(self._subject, body, [*pairs, own])
 
     async def _limit(self) -> int:
-        """What the stream takes in one message, where it takes less than the server."""
+        """The most bytes of one message that both the stream and the server take."""
         connection = self._runtime.connection
         try:
             config = (await connection.api(f"STREAM.INFO.{ownstreams.DEADLETTERS}"))["config"]
@@ -99,6 +101,6 @@ class DeadLetterWriter:
 
 
 def term(dead: Dead, hide: Callable[[str], str]) -> bytes:
-    """The ack verb that ends a message, with its reason for the server's advisory, in which others read it."""
+    """The ack verb that terminates a message. Its reason goes into the server's advisory, which others may read."""
     text = CONTROL.sub(" ", f"{dead.reason}: {hide(dead.message)}" if dead.message else dead.reason)
     return b"+TERM " + text[:200].encode("utf-8", "replace")

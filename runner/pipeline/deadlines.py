@@ -16,17 +16,17 @@ log = logging.getLogger("jetrunner.deadlines")
 
 MANY = 500
 MANY_SECONDS = 1.0
-"""Of so many messages, most of them waiting in their lanes, each is looked at only so often."""
+"""If a shard has over `MANY` messages, most of them waiting in lanes, each is checked only this often."""
 HOARDED_SECONDS = 1.0
-"""What a function has fetched ahead goes back when the newest message has waited so long for a slot."""
+"""Messages fetched ahead go back once the newest one has waited so long for a slot."""
 ATTEMPTS = 3
-"""Of a function with fewer nothing goes back: the server counts what does as delivered, and it has to be tried twice."""
+"""With fewer attempts nothing is given back: the server counts a returned message as delivered, and it must get two tries."""
 GRACE_SECONDS = 1.0
 """Time a cancelled handler has to end before its message is settled without it."""
 
 
 class Deadlines:
-    """Looks at every message in work about ten times a second."""
+    """Checks every unsettled message about ten times a second."""
 
     def __init__(self, runtime: Runtime, pipeline: Pipeline) -> None:
         self._runtime = runtime
@@ -34,12 +34,12 @@ class Deadlines:
         self._timeout = pipeline.binding.timeout
         self._swept: WeakKeyDictionary[Pull, float] = WeakKeyDictionary()
         self._newest: Delivery | None = None
-        """A message that waits for a slot, the newest when it was seen, and when that was."""
+        """The newest message that waited for a slot when it was last noted; `_newest_since` is when that was."""
         self._newest_since = 0.0
         self._may_give_back = pipeline.binding.retry.attempts >= ATTEMPTS
 
     def sweep(self, now: float) -> None:
-        """Extend ack waits, cancel handlers that are late, and settle without those that ignore it."""
+        """Extend ack waits, cancel late handlers, and settle the messages of handlers that ignore the cancellation."""
         for pull in self._pipeline.pulls:
             pull.watch(now)
             looked = self._swept.get(pull)
@@ -54,7 +54,9 @@ class Deadlines:
             late: set[asyncio.Task[Any]] = set()
             for delivery in list(pull.unsettled.values()):
                 if not delivery.extended:
-                    delivery.extended = looked or now  # it came after that; we may have stood still since
+                    delivery.extended = (
+                        looked or now
+                    )  # it came after that look; the loop may have stood still
                 elif now - delivery.extended >= pull.extend_every:
                     pull.extend(delivery, now)
                 if (
@@ -62,7 +64,7 @@ class Deadlines:
                     and now - delivery.started >= self._timeout
                     and not delivery.abandoned
                 ):
-                    if delivery.task in late:  # of a batch, another is told already
+                    if delivery.task in late:  # one batch: its task is cancelled already
                         delivery.overdue = True
                         continue
                     late.add(delivery.task)
@@ -71,7 +73,7 @@ class Deadlines:
         self._give_back_hoarded(now)
 
     def _give_back_hoarded(self, now: float) -> None:
-        """A fast function that has become slow has more here than it can start soon: others may be free."""
+        """Give back what a fast function has fetched ahead and cannot start soon, since it has become slow: other instances may be free."""
         queue, newest = self._pipeline.queue, self._newest
         if newest is None or newest.started or newest.settled:
             self._newest, self._newest_since = queue.deliveries[-1] if queue.deliveries else None, now
@@ -96,9 +98,9 @@ class Deadlines:
                 return
         elif seconds < GRACE_SECONDS or not delivery.source.abandons:
             return
-        delivery.abandoned = True
+        delivery.abandoned = source = delivery.source
         self._runtime.quarantine.abandon([delivery])
-        delivery.source.limit -= 1
+        source.limit -= 1
         log.error(
             "%s: a handler ignores its timeout of %g s and holds its slot until it ends",
             self._pipeline.binding.function, self._timeout,

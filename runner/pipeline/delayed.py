@@ -32,7 +32,7 @@ def schedule(project: str, staged: Staged, message_id: str, pairs: Iterable[tupl
         ("Nats-Schedule", f"@at {at}"),
         ("Nats-Schedule-Target", due_subject(project)),
         (TARGET, staged.subject),
-        # Not the id itself: there, an output of the same run may have that number, too.
+        # Not the id itself: in the target stream, an output of the same run may have the same id.
         (MESSAGE_ID, f"{message_id}:delayed"),
         ("Nats-Msg-Id", message_id),
     )
@@ -40,12 +40,12 @@ def schedule(project: str, staged: Staged, message_id: str, pairs: Iterable[tupl
 
 
 def due_subject(project: str) -> str:
-    """Where a delayed message comes out at its time."""
+    """The subject on which the server publishes a delayed message at its time."""
     return f"$JETRUNNER.due.{project}"
 
 
 def due(pairs: Sequence[tuple[str, str]], body: bytes, is_inbox: Callable[[bytes], bool]) -> Outgoing | str:
-    """What to publish for a message that came out, or why nothing is."""
+    """The message to publish for a delayed one that is due, or the reason why none is published."""
     named = dict(pairs)
     if TARGET not in named or MESSAGE_ID not in named:
         return "it does not say where it goes"

@@ -1,13 +1,13 @@
 """A shard's fences: one in each stream that its function's outputs go to, written anew by each owner.
 
-Rule 1: the fence in the stream of `output=` is written before anything starts here; another, before the first output
-        goes there. So a predecessor that still runs is refused from then on.
-Rule 2: a refused output proves nothing but doubt: the fence is read again. Where it is not ours any more and neither is
-        the claim, the shard is lost; where the stream's limits have taken it, it is written again.
+Rule 1: the fence in the stream of `output=` is written before any message starts here. The fence in another stream is written
+        before the first output goes there. From then on the server refuses outputs of a previous owner that still runs.
+Rule 2: a refused output proves nothing by itself: the fence is read again. If neither the fence nor the claim is ours any more, the
+        shard is lost. If the stream's limits have removed the fence, it is written again.
 Rule 3: it is written by compare-and-set, so no owner overwrites what it has not seen.
-Rule 4: after a lost connection no output is written under a fence before the stream that the shard reads was found to be the
-        same: in an older store an earlier message, whose output is lost, runs again.
-Rule 5: a fence stands behind all that the owners before have stored, so it tells whether that is lost (`stored.py`).
+Rule 4: after a lost connection no output is written under a fence before the stream that the shard reads is known to be the same.
+        In an older copy an earlier message runs again whose output is lost.
+Rule 5: a fence is stored after all outputs of the earlier owners, so while it is there, none of those is lost (`stored.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from runner.core import fence as rules
 from runner.core import header
 from runner.core.address import Address
 from runner.core.claim import UNOWNED, Claim, decode
-from runner.core.fence import Standing
+from runner.core.fence import StandingFence
 from runner.core.streams.capture import capture, subjects_of_stream
 from runner.core.subject import Template
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
@@ -39,13 +39,13 @@ log = logging.getLogger("jetrunner.fences")
 
 
 class ShardOwnership(msgspec.Struct, frozen=True):
-    """The time for which an instance owns a shard."""
+    """One ownership of a shard, from claim to release."""
 
     claim: Claim
     lasts: Callable[[], Awaitable[bool]]
-    """Reads the claim again: whether it still stands. Raises the ServerError family."""
+    """Reads the claim again, and says whether it still stands. Raises the ServerError family."""
     end: Callable[[], None]
-    """Another instance owns the shard."""
+    """Called when another instance owns the shard."""
 
 
 class Fence:
@@ -69,15 +69,15 @@ class Fence:
             refused=self._look,
         )
         self.send = self._writer.send
-        """As the writer's: one message, without waiting."""
+        """The writer's `send`: writes one message without waiting."""
         self._closed = False
         self._stood = -math.inf
         self._pause = 0.0
         self._found: asyncio.Future[bool] | None = None
-        """Whether it is ours, once that is known."""
+        """The result of the last check: whether the fence is ours."""
 
     async def stand(self) -> bool:
-        """Make it ours and return once it is; False when the shard is lost."""
+        """Return once the fence is ours; False if the shard is lost."""
         if self._found is None:
             self._look()
         assert self._found is not None
@@ -89,14 +89,14 @@ class Fence:
         self._writer.wait()
 
     def resume(self) -> None:
-        """Find out where it stands now, and go on."""
+        """Check the fence, and write again."""
         self._paused = False
         self._look()
 
     async def store(self, messages: Sequence[Outgoing], doubt: Doubt) -> PubAck:
-        """Store messages together, each with its Msg-Id; repeats for ever what may pass.
+        """Store messages together, each with its Msg-Id; an error that may pass is repeated for ever.
 
-        Raises `ShardLost`, `Elsewhere`, and the ServerError family for what waiting cannot mend.
+        Raises `ShardLost`, `Elsewhere`, and the ServerError family for errors that waiting cannot mend.
         """
         raw = [raw_message(message) for message in messages]
         attempt = limit_incomplete(lambda: self._store(raw), tries=1)
@@ -108,14 +108,14 @@ class Fence:
         return read_ack(await future, self.stream)
 
     def _look(self) -> None:
-        """Start to find out where it stands; nothing is written meanwhile."""
+        """Start to check the fence; no output is written meanwhile."""
         if not self._closed:
             self._found = self._runtime.loop.create_future()
             self._runtime.tasks.start_soon(self._stand, self._found)
 
     async def _stand(self, found: asyncio.Future[bool]) -> None:
         wait, told = 0.01, False
-        # One that is refused over and over, for whatever reason, must not keep the server busy.
+        # A fence that is refused again and again, for whatever reason, must not keep the server busy.
         self._pause = min(1.0, self._pause * 2 + 0.005) if time.monotonic() - self._stood < 1.0 else 0.0
         await asyncio.sleep(self._pause)
         while not self._closed:
@@ -133,7 +133,7 @@ class Fence:
             except ServerError as error:
                 if wait > 0.5 and not told:
                     told = True
-                    log.warning("fence %s cannot be written, and its shard waits: %s", self._subject, error)
+                    log.warning("fence %s cannot be written, so its shard waits: %s", self._subject, error)
             await asyncio.sleep(wait)
             wait = min(1.0, wait * 2)
         found.set_result(False)
@@ -145,7 +145,7 @@ class Fence:
             self._writer.hold(expect)
 
     async def _take(self) -> int | None:
-        """One try: the sequence of our fence, 0 when somebody was faster, None when the shard is not ours."""
+        """Try once to write our fence: its sequence, 0 if somebody was faster, None if the shard is not ours."""
         claim = self._ownership.claim
         standing = await self._read()
         judgement = rules.judge(standing, claim.owner, claim.epoch)
@@ -165,17 +165,17 @@ class Fence:
                 return None
             raise
 
-    async def _read(self) -> Standing:
-        """From the stream's leader: a replica may not know yet."""
+    async def _read(self) -> StandingFence:
+        """The fence in the stream, read from the leader: a replica may be behind."""
         ask = {"last_by_subj": self._subject}
         found = await leader_message(self._runtime.connection, self.stream, ask)
         if found is None:
-            return Standing()
+            return StandingFence()
         claim = tolerant.read(decode, found.body, "a claim") or UNOWNED
-        return Standing(found.sequence, claim.owner, claim.epoch)
+        return StandingFence(found.sequence, claim.owner, claim.epoch)
 
     async def _unfenced(self) -> bool:
-        """Whether the stream was made anew, or changed, and holds no fences now."""
+        """Whether the stream was made again or changed, so that it holds no fences now."""
         try:
             await self._runtime.topology.load()
         except ServerError:
@@ -184,12 +184,12 @@ class Fence:
         return bool(config) and not rules.holds(config)
 
     def _lost(self) -> None:
-        log.warning("output under %s is refused: the shard is another instance's", self._subject)
+        log.warning("output under %s is refused: another instance owns the shard", self._subject)
         self._ownership.end()
         self.close()
 
     def close(self) -> None:
-        """The ownership is over: nothing is written any more."""
+        """The ownership is over: write no more outputs."""
         self._closed = True
         self._writer.fail(ShardLost("another instance owns the shard"))
 
@@ -199,7 +199,7 @@ class Fences:
 
     def __init__(self, runtime: Runtime, address: Address, output: Template | None) -> None:
         self.main: Fence | None = None
-        """That of the `output=` stream; None when the function has none, or a stream that holds no fences."""
+        """The fence in the stream of `output=`; None if the function has no output, or the stream holds no fences."""
         self.ownership: ShardOwnership | None = None
         self._runtime = runtime
         self._address = address
@@ -208,20 +208,20 @@ class Fences:
         self._paused = False
 
     def pause(self) -> None:
-        """The connection is lost: nothing is written before `resume`."""
+        """The connection is lost: no output is written before `resume`."""
         self._paused = True
         for each in self._fences.values():
             each.pause()
 
     def resume(self) -> None:
-        """The stream is the same on this connection."""
+        """The stream is the same on this connection: outputs may be written again."""
         if self._paused:
             self._paused = False
             for each in self._fences.values():
                 each.resume()
 
     def forget_waiting(self) -> None:
-        """Refuse the outputs that wait to be written: the stream has lost the messages they were made of."""
+        """Refuse the outputs that wait to be written: the stream has lost their input messages."""
         fences, self._fences = self._fences, {}
         for each in fences.values():
             each.close()
@@ -231,21 +231,21 @@ class Fences:
                 self.main.resume()
 
     def begin(self, ownership: ShardOwnership) -> None:
-        """A new ownership: its outputs go under fences of its own."""
+        """Begin an ownership: its outputs go under new fences."""
         self.end()
         self.ownership = ownership
 
     async def stand(self) -> None:
-        """Have the fence of `output=` stand. Ask afterwards whether the shard is still owned."""
+        """Write the fence in the stream of `output=`. The caller checks afterwards whether the shard is still owned."""
         stream = self._output_stream()
         if stream is not None and self.ownership is not None:
             self.main = self._make(stream, self.ownership)
             main: Fence | None = self.main
             while main is not None and not await main.stand() and self.main is not main:
-                main = self.main  # the stream has lost messages meanwhile: another was begun
+                main = self.main  # the stream has lost messages meanwhile: another fence was begun
 
     async def of(self, stream: str) -> Fence | None:
-        """The fence of any stream, once it stands; None when the stream holds none. Raises `ShardLost`."""
+        """The fence in any stream, once it is ours; None if the stream holds no fences. Raises `ShardLost`."""
         found = self._fences.get(stream)
         if found is None:
             if not rules.holds(self._runtime.topology.config(stream)):
@@ -258,7 +258,7 @@ class Fences:
         return found
 
     def end(self) -> None:
-        """The shard is not ours any more."""
+        """The shard is no longer ours."""
         fences, self._fences = self._fences, {}
         self.ownership = self.main = None
         for each in fences.values():
@@ -270,7 +270,7 @@ class Fences:
         return made
 
     def _output_stream(self) -> str | None:
-        """The stream of `output=`, where it holds fences."""
+        """The stream of `output=`; None if it holds no fences."""
         topology = self._runtime.topology
         if self._output is None:
             return None
@@ -278,12 +278,12 @@ class Fences:
         try:
             stream = capture(self._output.wildcard, known, publishing=True)
         except JetrunnerError:
-            return None  # it is gone by now: an output waits for it, and finds its fence then
+            return None  # the stream is gone: an output waits for it, and makes its fence then
         return stream if rules.holds(topology.config(stream)) else None
 
 
 def raw_message(message: Outgoing) -> Message:
-    """A message as the writer takes it."""
+    """A message in the form that the writer takes."""
     head = header.encode(list(message.headers))
     return message.subject.encode(), message.body, head[:-2]
 

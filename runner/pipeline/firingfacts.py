@@ -1,4 +1,4 @@
-"""What the span of an attempt tells of the firing that it runs for."""
+"""The span attributes of an attempt that runs for a firing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.telemetry.source import Attributes
 
 
 def about_firing(schedule: Schedule, block: bytes | None, stored_ns: int) -> Attributes:
-    """What is told of a firing: the schedule of its function, and when it was due."""
+    """The attributes of a firing: its function's schedule, and when it was due."""
     due = firing.due(schedule, header.parse(block or b""), stored_ns)
     return {
         "faas.trigger": "timer",

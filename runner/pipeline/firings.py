@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from runner.bindings import Binding
 from runner.core import firing, header, identity
-from runner.core.firing import NONE, Pass, Record, Tick
+from runner.core.firing import NONE, FiringRecord, Pass, Tick
 from runner.core.settlement import Nak, Settlement
 from runner.errors import JetrunnerError
 from runner.jetstream import tolerant
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Firings:
-    """Those of one function."""
+    """The firings of one function."""
 
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         assert binding.schedule is not None
@@ -37,7 +37,7 @@ class Firings:
         self._subject = identity.tick_subject(runtime.project, binding.function)
 
     async def admit(self, incoming: Incoming) -> bool:
-        """Whether a firing runs; one that does not is settled. Raises JetrunnerError where the record cannot be written."""
+        """Whether a firing runs; otherwise it is settled here. Raises JetrunnerError if the record cannot be written."""
         delivery = incoming.delivery
         if incoming.sent_back:
             return True
@@ -50,22 +50,22 @@ class Firings:
         return False
 
     async def ended(self, _: Incoming, settlement: Settlement) -> None:
-        """A firing has ended: what came due meanwhile is passed over, unless it may run beside it."""
+        """A firing has ended: pass over the firings that came due meanwhile, if the function's firings may not overlap."""
         if self._alone and not isinstance(settlement, Nak):
             await self._pass_over(0)
 
     async def missed(self) -> None:
-        """No instance has run for a while: of what waits, only the last runs."""
+        """No instance has run for a while: only the last waiting firing runs."""
         await self._pass_over(1)
 
     async def _pass_over(self, but: int) -> None:
-        """All that is stored is passed over, but for so many of the last sequences, and for what was started."""
+        """Pass over all stored firings, except the last `but` sequences and those that were started."""
         try:
             sequence, stored_ns = await self._newest()
             through = max(0, sequence - but), max(0, stored_ns - but)
             await self._change(lambda record: (firing.passing(record, *through), None))
-        except JetrunnerError as error:  # then it runs: late, but not lost
-            log.warning("%s: which firings are to be passed over was not written: %s", self._function, error)
+        except JetrunnerError as error:  # then the firings run: late, but not lost
+            log.warning("%s: the list of firings to skip could not be written: %s", self._function, error)
 
     async def _tick(self, incoming: Incoming) -> Tick:
         headers = header.parse(incoming.delivery.header or b"")
@@ -81,12 +81,12 @@ class Firings:
         )
 
     async def _newest(self) -> tuple[int, int]:
-        """Sequence and time of the last firing that is stored."""
+        """Sequence and time of the last stored firing; zeros if there is none."""
         found = await leader_message(self._connection, AGAIN, {"last_by_subj": self._subject})
         return (found.sequence, found.stored_ns) if found is not None else (0, 0)
 
-    async def _change(self, change: Callable[[Record], tuple[Record | None, T]]) -> T:
-        """Write what `change` makes of the record, where it makes another, and return what it says beside it."""
+    async def _change(self, change: Callable[[FiringRecord], tuple[FiringRecord | None, T]]) -> T:
+        """Write the changed record, if `change` returns another one, and return the second value of `change`."""
         while True:
             entry = await self._kv.get(self._key)
             record = tolerant.read(firing.decode, entry.value, self._key) or NONE if entry.value else NONE
@@ -97,6 +97,6 @@ class Firings:
                 return said
 
 
-def _admitted(tick: Tick, record: Record) -> tuple[Record | None, Pass | None]:
+def _admitted(tick: Tick, record: FiringRecord) -> tuple[FiringRecord | None, Pass | None]:
     decision = firing.decide(record, tick)
     return (None, decision) if isinstance(decision, Pass) else (decision.record, None)

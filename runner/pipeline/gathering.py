@@ -1,10 +1,10 @@
-"""Joining the parts of split events: each part is stored and acknowledged, and one message of each event runs the function.
+"""Joins the parts of split events: each part is stored and acknowledged, and one message of each event runs the function.
 
-Rule 1: a part is stored before it is acknowledged; so is, in the event's record, that it is there.
+Rule 1: before a part is acknowledged, it is stored, and the event's record says that it is there.
 Rule 2: the write that makes the record complete names the message that runs the function with all parts. From then on
         it is a message as any other: it fails, comes again, is given up.
 Rule 3: its outputs are stored before the record says that it is done; the parts are removed after that.
-Rule 4: what is left when the time is over runs by the message that says so, with the parts that are there.
+Rule 4: when `expires` has passed, the message of the expiry runs the function with the parts that are there.
 """
 
 from __future__ import annotations
@@ -12,20 +12,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
+from math import inf
 from typing import Any
 
 from msgspec import structs
 
 from runner import arguments
 from runner.bindings import Binding
-from runner.core.gather import Record
+from runner.core.gather import EventRecord
 from runner.core.settlement import Ack, Dead, Failed, Nak, Settlement
 from runner.core.shown import line
 from runner.core.signals import Reject
-from runner.errors import JetrunnerError, ServerError
-from runner.jetstream import gathered, openevents
-from runner.jetstream.delivery import Delivery, Joined
-from runner.jetstream.gathered import KEPT_SECONDS, Event, Gathered, TooMany
+from runner.errors import JetrunnerError, NoStream, ServerError, StreamFull
+from runner.jetstream import gathered, openevents, ownstreams
+from runner.jetstream.delivery import Delivery, JoinedParts
+from runner.jetstream.gathered import KEPT_SECONDS, Gathered, PartsMissing, SplitEvent, TooMany
+from runner.jetstream.publisher import retry_until
 from runner.pipeline.arrivals import SHOWN, Arrivals, Ways, batch_of, later
 from runner.pipeline.batchcall import is_changed
 from runner.pipeline.message import Incoming, is_msgpack, read, traced_in
@@ -35,13 +38,13 @@ from runner.runtime.runtime import Runtime
 log = logging.getLogger("jetrunner.gather")
 
 LINGER_SECONDS = 0.02
-"""Parts that come within it are told to their event's record together."""
+"""Parts that come within this time are noted in their event's record together."""
 MOST = 512
-"""Parts that are taken in together."""
+"""The most parts that are taken in together."""
 
 
 class Gathering:
-    """The events of one function."""
+    """Joins the events of one function."""
 
     def __init__(self, runtime: Runtime, binding: Binding, queue: Queue, ways: Ways) -> None:
         assert binding.joins is not None
@@ -54,15 +57,15 @@ class Gathering:
         self._arrivals = Arrivals(runtime, binding, ways, self._start)
         self.counts = self._arrivals.counts
         self._window: list[Delivery] | None = None
-        self._events: dict[Delivery, Event] = {}
-        """The messages that run the function, until it has ended."""
+        self._events: dict[Delivery, SplitEvent] = {}
+        """The messages that run the function, each with its event, until the function has ended."""
 
     async def work(self, task: asyncio.Task[Any]) -> None:
-        """What a slot does: returns when the process ends, or when a handler has left a variable behind."""
+        """The work of a slot; returns when the process ends, or when a handler has left a context variable behind."""
         queue, slots = self._queue.deliveries, self._runtime.slots
         while not slots.ending:
             if not queue:
-                await self._queue.wait()
+                await self._queue.line.wait()
                 continue
             delivery = queue.popleft()
             if (event := self._events.get(delivery)) is not None:
@@ -78,7 +81,7 @@ class Gathering:
                 await self._collect(delivery, task)
 
     async def _collect(self, delivery: Delivery, task: asyncio.Task[Any]) -> None:
-        """Take in what comes within a moment."""
+        """Take in the parts that come within `LINGER_SECONDS`."""
         self._window = window = [delivery]
         try:
             await asyncio.sleep(LINGER_SECONDS)
@@ -90,23 +93,27 @@ class Gathering:
                 later(each for each in window if each not in self._events)
             if not isinstance(error, Exception):
                 raise
-            log.exception("%s: parts could not be taken in", self._function)
+            log.exception("%s: parts could not be stored", self._function)
 
     def _close(self, window: list[Delivery]) -> None:
-        """Nothing more is added to it."""
+        """Close a window: no more parts are added to it."""
         if self._window is window:
             self._window = None
 
-    def _start(self, delivery: Delivery, event: Event) -> None:
-        """Have a slot run the function."""
+    def _start(self, delivery: Delivery, event: SplitEvent) -> None:
+        """Have a slot run the function for a message."""
         self._events[delivery] = event
         self._queue.arrive(delivery)
 
-    async def _run(self, delivery: Delivery, event: Event, task: asyncio.Task[Any]) -> None:
+    async def _run(self, delivery: Delivery, event: SplitEvent, task: asyncio.Task[Any]) -> None:
         if delivery.settled:
             return
         try:
             record, _ = await self._store.read(event)
+            if record.done or record.runner != read(delivery).id:
+                # Since the record named the message, the event was joined, or its record is lost: the message is taken in again.
+                delivery.source.later(delivery, 0.0)
+                return
             delivery.joined = joined = await self._joined(event, record, delivery)
             if joined.missing and delivery.attempt == 1:
                 self.counts.missing += len(joined.missing)
@@ -115,10 +122,12 @@ class Gathering:
             why = f"its parts have over {self._joins.max_bytes:,} bytes ({much.size:,} so far): raise max_bytes="
             await self._ways.failed(delivery, Failed(Reject(why)))
         except JetrunnerError as error:
-            log.warning("%s: the parts of %s are not here yet: %s", self._function, event.batch, error)
+            log.warning(
+                "%s: the parts of event %s cannot be read yet: %s", self._function, event.batch, error
+            )
             later([delivery])
         except Exception:  # the slot must live on, and the message comes again
-            log.exception("%s: the parts of %s could not be read", self._function, event.batch)
+            log.exception("%s: the parts of event %s could not be read", self._function, event.batch)
             later([delivery])
         else:
             await self._runtime.quarantine.wait_open()
@@ -133,8 +142,8 @@ class Gathering:
                 self._runtime.connection, self._runtime.project, self._function
             )
 
-    def _tell_missing(self, joined: Joined, record: Record) -> None:
-        """Nobody else tells an operator that a result is not of all parts."""
+    def _tell_missing(self, joined: JoinedParts, record: EventRecord) -> None:
+        """Log the missing parts: an operator learns nowhere else that a result lacks parts."""
         shown = ", ".join(map(str, joined.missing[:SHOWN])) + (", …" if len(joined.missing) > SHOWN else "")
         log.warning(
             "%s: %s is joined without %d of its %d parts, which have not come within %g s: %s",
@@ -142,47 +151,71 @@ class Gathering:
             self._joins.expires, shown,
         )  # fmt: skip
 
-    async def _joined(self, event: Event, record: Record, delivery: Delivery) -> Joined:
+    async def _joined(self, event: SplitEvent, record: EventRecord, delivery: Delivery) -> JoinedParts:
         present = record.present
         if record.count >= 0:
             present = [index for index in present if index < record.count]
         found = await self._store.fetch(event, present, self._joins.max_bytes)
         if not present:
             subject = read(delivery).origin.subject
-            return Joined(
+            return JoinedParts(
                 subject.encode(errors="surrogateescape"), arguments.join([]), delivery.header, record.missing
             )
         first = found[present[0]]
         subject = gathered.published_to(first)
         headers = tuple(found[index].header for index in present)
         body = arguments.join((is_msgpack(found[index].header), found[index].body) for index in present)
-        return Joined(subject.encode(errors="surrogateescape"), body, first.header, record.missing, headers)
+        return JoinedParts(
+            subject.encode(errors="surrogateescape"), body, first.header, record.missing, headers
+        )
 
     async def ended(self, incoming: Incoming, settlement: Settlement) -> None:
-        """The function has run: before its message is settled, the record says so. Raises ServerError."""
-        delivery = incoming.delivery
+        """The function has run: write that to the record before its message is settled, however long that takes.
+
+        Otherwise the message would come again, and the function run once more. Raises ServerError if waiting does not help.
+        """
         batch = batch_of(incoming)
         if not batch or isinstance(settlement, Nak):
             return
-        event = Event(self._runtime.project, self._function, batch)
-        if isinstance(settlement, Ack) and delivery.joined is not None:
-            await self._write_end(event, Record(done=True), gathered.DONE_SECONDS)
+        event = SplitEvent(self._runtime.project, self._function, batch)
+        end = partial(self._tell_end, event, incoming, settlement)
+        await retry_until(end, inf, f"{self._function}: the end of event {event.batch}")
+
+    async def _tell_end(self, event: SplitEvent, incoming: Incoming, settlement: Settlement) -> None:
+        """Write the end of an event; where the stream of parts was deleted, into the stream that is made again."""
+        try:
+            await self._end(event, incoming, settlement)
+        except NoStream:
+            try:
+                await ownstreams.restore(self._runtime.connection, ownstreams.GATHER, must=True)
+            except JetrunnerError as error:
+                raise NoStream(str(error)) from None  # so `ended` tries until the stream can be made
+            await self._end(event, incoming, settlement)
+
+    async def _end(self, event: SplitEvent, incoming: Incoming, settlement: Settlement) -> None:
+        if isinstance(settlement, Ack) and incoming.delivery.joined is not None:
+            done = partial(self._write_end, event, EventRecord(done=True), gathered.DONE_SECONDS)
+            try:
+                await done()
+            except StreamFull:  # the parts make room: the outputs are stored
+                await self._store.clear(event)
+                await done()
             await self._store.clear(event)
         elif isinstance(settlement, Dead):
             record, _ = await self._store.read(event)
             if record.runner == incoming.id:  # else it is a part that could not be decoded
                 await self._keep(event, record)
 
-    async def _keep(self, event: Event, record: Record) -> None:
+    async def _keep(self, event: SplitEvent, record: EventRecord) -> None:
         """Keep the parts for a redrive."""
-        with suppress(TooMany):  # those stay as long as they would have
+        with suppress(TooMany, PartsMissing, StreamFull):  # the parts stay as long as they would have
             await self._store.keep(
                 event, await self._store.fetch(event, record.present, self._joins.max_bytes)
             )
         await self._write_end(event, structs.replace(record, given_up=True), KEPT_SECONDS)
         await self._store.unschedule(event)
 
-    async def _write_end(self, event: Event, end: Record, seconds: int) -> None:
+    async def _write_end(self, event: SplitEvent, end: EventRecord, seconds: int) -> None:
         while True:
             record, revision = await self._store.read(event)
             if record.done or await self._store.write(event, end, revision, seconds):

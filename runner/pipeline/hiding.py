@@ -1,4 +1,4 @@
-"""What is not shown of one message, of a batch, or of the parts of an event, in text that tells of it."""
+"""Values of one message, of a batch, or of the parts of an event that must not appear in text about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.pipeline.message import is_msgpack
 
 
 class Hiding:
-    """Found when text about it is first shown."""
+    """The hidden values of some messages; found when text about the messages is first shown."""
 
     __slots__ = ("_messages", "_rules", "_values")
 
@@ -23,7 +23,7 @@ class Hiding:
 
     @classmethod
     def of(cls, rules: Rules, delivery: Delivery) -> Hiding:
-        """That of a delivery, with the parts that its function runs with."""
+        """The hidden values of a delivery, and of the joined parts that its function runs with."""
         hiding = cls(rules, delivery.header, delivery.body)
         if (joined := delivery.joined) is not None:
             bodies = [body for _, body in arguments.parted(joined.body)]
@@ -32,7 +32,7 @@ class Hiding:
 
     @classmethod
     def of_all(cls, rules: Rules, deliveries: Sequence[Delivery]) -> Hiding:
-        """That of a batch: what is hidden of one message may be a part of what is hidden of another."""
+        """The hidden values of a batch; found together, because a value of one message may be a part of another message's value."""
         first, *others = deliveries
         hiding = cls(rules, first.header, first.body)
         hiding._messages += [(each.header, each.body) for each in others]
@@ -40,13 +40,13 @@ class Hiding:
 
     @property
     def values(self) -> Values:
-        """All of it."""
+        """All hidden values."""
         if self._values is None:
             self._values = all_of([self._of(*each) for each in self._messages])
         return self._values
 
     def __call__(self, text: str) -> str:
-        """The text without it."""
+        """The text without the hidden values."""
         return self.values.hide(text)
 
     def _of(self, block: bytes | None, body: bytes) -> Values:

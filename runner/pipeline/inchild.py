@@ -14,13 +14,13 @@ from runner.runtime.runtime import Runtime
 log = logging.getLogger("jetrunner.children")
 
 AGAIN_SECONDS = 1.0
-"""Delay of a message for which no child could be started."""
+"""Delay before a message comes again for which no child could be started."""
 DEATHS = 2
-"""Attempts that may die with their process: a machine that is short of memory kills one, too."""
+"""The most attempts of a message that may die with their process. One death proves little: a machine short of memory kills, too."""
 
 
 class ChildDied(Exception):  # noqa: N818  # an error is named by what happened
-    """The process of a handler has ended with it."""
+    """The process of a handler has died before the handler ended."""
 
 
 class InChild:
@@ -40,12 +40,12 @@ class InChild:
         self._run = run
 
     async def run(self, incoming: Incoming, task: object, admitted: bool) -> Ended | None:
-        """How the handler ended, and what it has made; None when the message is another owner's by now, or comes again."""
+        """The handler's outcome and outputs; None if the message is another owner's by now, or comes again."""
         delivery = incoming.delivery
         try:
             async with self._runtime.children.one() as child:
                 return await self._run(incoming, task, admitted, child)
-        except (Missing, DiedBefore) as error:  # nothing has started
+        except (Missing, DiedBefore) as error:  # the handler has not started
             log.warning("%s: %s waits: %s", self._function, incoming.id, error)
             if not delivery.settled:
                 delivery.source.later(delivery, AGAIN_SECONDS)
@@ -53,7 +53,7 @@ class InChild:
         except Died as death:
             log.warning("%s: the process of %s has died: %s", self._function, incoming.id, death)
             if delivery.settled or not await self._runtime.cells.is_witness():
-                return None  # what ends this process, too, blames no message
+                return None  # this process ends, too: then the message is not to blame
             if delivery.attempt < self._deaths:
                 return Failed(ChildDied(f"its process has died: {death}")), []
             return Crashed(delivery.attempt), []

@@ -1,4 +1,4 @@
-"""What a message failed with last, kept for the dead letter of one that grows too old before it runs again.
+"""The last error of a message, kept for its dead letter in case it grows too old before it runs again.
 
 Only functions with a `max_age` keep it, in the bucket: another instance, or the next process, may be the one that finds the
 message too old. Losing it loses no message, so nothing waits for it for long.
@@ -24,13 +24,13 @@ log = logging.getLogger("jetrunner.settling")
 
 STORE_SECONDS = 1.0
 KEPT_SECONDS = 24 * 3600
-"""It outlives the message's age by as much: no instance may run when that ends."""
+"""The error outlives the message's `max_age` by as much, because no instance may run when that ends."""
 LONGEST = 4_096
-"""Characters."""
+"""The most characters of each text that is kept."""
 
 
 class Noted(Struct, frozen=True):
-    """As it stands in the bucket."""
+    """The last error of one message, as it is kept in the bucket."""
 
     stored: Count
     """When its message was stored, in nanoseconds of Unix time."""
@@ -43,7 +43,7 @@ _decode = checked.json(Noted)
 
 
 class LastErrors:
-    """Those of one function."""
+    """The last errors of one function's messages."""
 
     def __init__(self, runtime: Runtime, function: str) -> None:
         self._connection = runtime.connection
@@ -53,7 +53,7 @@ class LastErrors:
         self._function = function
 
     async def note(self, incoming: Incoming, last: Last, left: float) -> None:
-        """Keep it; the message is too old in `left` seconds."""
+        """Keep an error; the message is too old in `left` seconds."""
         noted = Noted(
             incoming.stored_ns, _plain(last.error), _plain(last.message), _plain(last.traceback, tail=True)
         )
@@ -63,36 +63,38 @@ class LastErrors:
                 self._key(incoming), msgspec.json.encode(noted), ttl, STORE_SECONDS
             )
         except (JetrunnerError, ValueError) as error:
-            log.debug("%s: what %s failed with is not kept: %s", self._function, incoming.id, error)
+            log.debug("%s: the error of %s cannot be kept: %s", self._function, incoming.id, error)
 
     async def of(self, incoming: Incoming) -> Last | None:
-        """What the message failed with last; None when that is not known."""
+        """The last error of the message; None if it is not known."""
         try:
             value, revision = await self._kv.get(self._key(incoming))
             noted = _decode(value) if revision else None
         except (JetrunnerError, Unfit) as error:
-            log.debug("%s: what %s failed with is not known: %s", self._function, incoming.id, error)
+            log.debug("%s: the last error of %s cannot be read: %s", self._function, incoming.id, error)
             return None
         if noted is None or noted.stored != incoming.stored_ns:
             return None
         return Last(noted.error, noted.message, noted.traceback)
 
     def forget(self, incoming: Incoming) -> None:
-        """It is settled. Nothing waits for that."""
+        """Remove the error of a settled message. Nothing waits for that."""
         self._tasks.start_soon(self._drop, incoming)
 
     async def _drop(self, incoming: Incoming) -> None:
         try:
             await self._kv.remove(self._key(incoming))
-        except JetrunnerError as error:  # it runs out by itself
-            log.debug("%s: what %s failed with stays for now: %s", self._function, incoming.id, error)
+        except JetrunnerError as error:  # it expires by itself
+            log.debug(
+                "%s: the last error of %s cannot be deleted yet: %s", self._function, incoming.id, error
+            )
 
     def _key(self, incoming: Incoming) -> str:
         return f"error.{self._project}.{self._function}.{incoming.stream}.{incoming.sequence}"
 
 
 def _plain(text: str, *, tail: bool = False) -> str:
-    """Cut, and without what JSON cannot hold; of a traceback, the last lines say most."""
-    if len(text) > LONGEST:  # told by a mark: who hides a part of it must see that something is missing
+    """The text, cut, and without characters that JSON cannot hold. A traceback keeps its end, which says most."""
+    if len(text) > LONGEST:  # `…` marks the cut: code that hides values must see that something is missing
         text = "…" + text[1 - LONGEST :] if tail else text[: LONGEST - 1] + "…"
     return text.encode("utf-8", "replace").decode()

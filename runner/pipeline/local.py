@@ -1,4 +1,4 @@
-"""One attempt without a server: from a message's bytes to what its handler has made of it."""
+"""One attempt without a server: from a message's bytes to the handler's result and outputs."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from runner.staged import Staged
 from runner.targets import target_of
 
 
-class Message(Struct, frozen=True):
-    """A message that no stream has."""
+class LocalMessage(Struct, frozen=True):
+    """A message that is in no stream."""
 
     subject: str
     body: bytes
     headers: Sequence[tuple[str, str]] = ()
     attempt: int = 1
     missing: tuple[int, ...] = ()
-    """Of a function that joins parts: those that did not come."""
+    """For a function that joins parts: the indexes of the missing parts."""
 
     @property
     def is_msgpack(self) -> bool:
@@ -47,29 +47,29 @@ class Message(Struct, frozen=True):
 
     @property
     def takes_msgpack(self) -> bool:
-        """Whether its sender takes MessagePack for an answer over HTTP."""
+        """Whether the sender accepts MessagePack as the answer over HTTP."""
         return any(name.lower() == "accept" and MSGPACK in value for name, value in self.headers)
 
 
 class Made(Struct, frozen=True):
-    """What an attempt that succeeded has made."""
+    """The results of an attempt that succeeded."""
 
     result: Any
     outputs: list[Staged]
-    """What was returned, or each item of a generator, under `output=`."""
+    """The returned value, or each item of a generator, for the subject of `output=`."""
     published: list[Staged]
-    """What was published by `ctx.publish`."""
+    """The messages published by `ctx.publish`."""
     seconds: float
     answer: bytes = b""
-    """Of a function that answers requests: the body of its answer."""
+    """For a function that answers requests: the body of its answer."""
     code: int = 0
-    """Of the same: the code of its answer."""
+    """For such a function: the code of its answer."""
 
 
 def subject_of(binding: Binding, given: str | None, option: str = "subject") -> str:
-    """The subject that a message comes on; None where the function reads a single one. `option` is what a user wrote it by.
+    """The subject that a message comes on. `given` may be None if the function reads a single subject; `option` is the option's name.
 
-    Raises UsageError for what the function does not read.
+    Raises UsageError for a subject that the function does not read.
     """
     if given is None and binding.schedule is not None:
         return identity.tick_subject("local", binding.function)
@@ -92,7 +92,7 @@ def subject_of(binding: Binding, given: str | None, option: str = "subject") -> 
 
 
 def _asked(binding: Binding, given: str | None, option: str) -> str:
-    """The same of a function that answers HTTP requests: `GET /orders/42?limit=3`."""
+    """Method and path of a request to a function that answers HTTP requests: `GET /orders/42?limit=3`."""
     assert binding.route is not None
     asked = binding.route.text if given is None else given
     if target_of(binding.route, asked) is None:
@@ -120,9 +120,9 @@ def parts_of(body: bytes) -> bytes:
 
 
 def context_of(
-    binding: Binding, message: Message, state: Any = None, host: Any = None, *, sequence: int = 1
+    binding: Binding, message: LocalMessage, state: Any = None, host: Any = None, *, sequence: int = 1
 ) -> Context[Any]:
-    """What the handler may know of a message; a request has no place in a stream."""
+    """The context of a message; a request has no place in a stream."""
     target = target_of(binding.route, message.subject) if binding.route is not None else None
     return Context(
         function=binding.function,
@@ -143,7 +143,9 @@ def context_of(
     )
 
 
-async def attempt(binding: Binding, message: Message, state: Any = None, host: Any = None) -> Made | Outcome:
+async def attempt(
+    binding: Binding, message: LocalMessage, state: Any = None, host: Any = None
+) -> Made | Outcome:
     """Call a function as a running process would; `state` is what the lifespan yielded, `host` answers `ctx.request`."""
     context = context_of(binding, message, state, host)
     try:
@@ -179,8 +181,8 @@ async def attempt(binding: Binding, message: Message, state: Any = None, host: A
     return Made(result, outputs, context.seal() or [], time.perf_counter() - started, answer, code)
 
 
-def _responded(binding: Binding, result: Any, message: Message) -> tuple[int, bytes]:
-    """Status and body of the response to an HTTP request; of one that is stored, what stream has it is not known here."""
+def _responded(binding: Binding, result: Any, message: LocalMessage) -> tuple[int, bytes]:
+    """Status and body of the response to an HTTP request. If a request is stored, the body is empty, because no stream is known here."""
     if binding.output is not None:
         return (ACCEPTED, b"") if result is not None else (NO_CONTENT, b"")
     if binding.kind.endswith("generator"):
@@ -190,7 +192,7 @@ def _responded(binding: Binding, result: Any, message: Message) -> tuple[int, by
 
 
 async def _called(binding: Binding, call: arguments.Call, given: Sequence[Any]) -> Any:
-    """What the handler returned, or a hook in its place; of a generator, the list of its items."""
+    """The result of the handler, or of a hook in its place; for a generator, the list of its items."""
     kind = binding.kind
     if not binding.around:
         return await called(kind, batches.single(binding, call, kind), given)
@@ -202,7 +204,7 @@ async def _called(binding: Binding, call: arguments.Call, given: Sequence[Any]) 
 
 
 async def called(kind: Kind, handler: Callable[..., Any], given: Sequence[Any]) -> Any:
-    """What a handler of this kind gives; of a generator, the list of its items."""
+    """The result of a handler of this kind; for a generator, the list of its items."""
 
     def guarded() -> tuple[bool, Any]:
         # SystemExit and StopIteration do not travel from a thread as they are.
@@ -225,7 +227,7 @@ async def called(kind: Kind, handler: Callable[..., Any], given: Sequence[Any]) 
 
 
 def outputs_of(binding: Binding, items: Sequence[Any], subject: str) -> list[Staged]:
-    """What is published of what a handler has returned, or yielded."""
+    """The outputs of a handler's returned value or yielded items."""
     if binding.output is None or not items:
         return []
     asked = target_of(binding.route, subject) if binding.route is not None else None

@@ -1,4 +1,4 @@
-"""A batch without a server: its messages are called together, and smaller ones where a call fails, as a process does."""
+"""A batch without a server: one call takes all its messages; if the call fails, smaller batches follow, as in a process."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from runner.core.settlement import Failed, Outcome, TimedOut, Undecodable
 from runner.core.sharding import key
 from runner.core.signals import PartialFailure, Retry
 from runner.pipeline.around import surrounded
-from runner.pipeline.local import Made, Message, called, context_of, outputs_of
+from runner.pipeline.local import LocalMessage, Made, called, context_of, outputs_of
 
 
 class Behind(Struct, frozen=True):
-    """It stands behind a message of its key that has failed, and runs after that."""
+    """The outcome of a message behind a failed one of its key: it runs after that."""
 
 
-class Taken(Struct, frozen=True):
-    """A message that is called with others."""
+class CalledMessage(Struct, frozen=True):
+    """A message that is called together with others."""
 
     place: int
     context: Context[Any]
     arguments: Sequence[Any]
 
 
-class Together:
+class LocalBatch:
     """Messages that come to one function for the first time."""
 
-    def __init__(self, binding: Binding, messages: Sequence[Message], state: Any, host: Any) -> None:
+    def __init__(self, binding: Binding, messages: Sequence[LocalMessage], state: Any, host: Any) -> None:
         self.ended: list[Made | Outcome | Behind] = [Behind()] * len(messages)
-        """What became of each."""
+        """The outcome of each message."""
         self._binding, self._messages = binding, messages
         self._state, self._host = state, host
         call = arguments.compile_call(binding, with_context=bool(binding.around))
@@ -52,10 +52,10 @@ class Together:
             key(each.subject, positions) if positions else at for at, each in enumerate(messages)
         ]
         self._stopped: set[Hashable] = set()
-        """Keys of which a message has failed."""
+        """Keys with a failed message."""
 
     async def run(self) -> None:
-        """Call the function, as often as it takes."""
+        """Call the function until every message has an outcome."""
         groups: dict[Hashable, list[int]] = {}
         one_key = bool(self._binding.ordered_by) and self._binding.batch_by == "key"
         for at, name in enumerate(self._keys):
@@ -85,7 +85,7 @@ class Together:
             for part in (taken[:half], taken[half:]):
                 await self._run([each.place for each in part])
 
-    def _bound(self, place: int) -> Taken | None:
+    def _bound(self, place: int) -> CalledMessage | None:
         message = self._messages[place]
         context = context_of(self._binding, message, self._state, self._host, sequence=place + 1)
         subject = message.subject.encode(errors="surrogateescape")
@@ -94,10 +94,10 @@ class Together:
         except Exception as error:  # noqa: BLE001  a type's own validation may raise anything
             self.ended[place] = Undecodable(codec.explain(error))
             return None
-        return Taken(place, context, given)
+        return CalledMessage(place, context, given)
 
-    async def _called(self, taken: Sequence[Taken]) -> Sequence[Any] | Failed | TimedOut:
-        """What the handler has made of each, or how it has failed."""
+    async def _called(self, taken: Sequence[CalledMessage]) -> Sequence[Any] | Failed | TimedOut:
+        """The handler's result for each message, or its failure."""
         columns: list[Any] = [
             list(column) for column in zip(*(each.arguments for each in taken), strict=True)
         ]
@@ -113,9 +113,13 @@ class Together:
             return Failed(batches.checked(error, len(taken)))
 
     def _settle(
-        self, taken: Sequence[Taken], made: Sequence[Any], seconds: float, failed: Mapping[int, Outcome]
+        self,
+        taken: Sequence[CalledMessage],
+        made: Sequence[Any],
+        seconds: float,
+        failed: Mapping[int, Outcome],
     ) -> None:
-        """Of each key, those before the first that has failed have succeeded, and those behind it are not done."""
+        """Settle by key: messages before the first failed one have succeeded, later ones are not done."""
         keys = [self._keys[each.place] for each in taken]
         division = inorder.divide(keys, failed)
         for at in division.before:
@@ -123,7 +127,7 @@ class Together:
             try:
                 items = [] if made[at] is None else [made[at]]
                 outputs = outputs_of(self._binding, items, self._messages[place].subject)
-            except Exception as error:  # noqa: BLE001  what cannot be encoded
+            except Exception as error:  # noqa: BLE001  a result that cannot be encoded
                 self.ended[place] = Failed(error)
             else:
                 self.ended[place] = Made(made[at], outputs, published, seconds)

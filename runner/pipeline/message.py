@@ -1,4 +1,4 @@
-"""What a delivery is, once somebody asks: where its message first came from, and which delivery this is."""
+"""A delivery, read on demand: where its message first came from, and where this delivery came from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.jetstream.delivery import Delivery
 
 MSGPACK = b"application/msgpack"
 SENT_BACK = (b"$JETRUNNER.again.", b"parked.")
-"""Subjects of messages that come to their function for another time."""
+"""Prefixes of the subjects on which messages are sent back to their function."""
 
 
 class Incoming(Struct, frozen=True):
@@ -21,9 +21,9 @@ class Incoming(Struct, frozen=True):
     """The message as its function sees it."""
     stream: str
     sequence: int
-    """Where this delivery itself came from."""
+    """Sequence in `stream`: the place that this delivery itself came from."""
     stored_ns: int
-    """When it was stored there, in nanoseconds of Unix time."""
+    """When that message was stored, in nanoseconds of Unix time."""
     sent_back: bool
 
     @property
@@ -44,7 +44,7 @@ def is_msgpack(block: bytes | None) -> bool:
 
 
 def traced_in(delivery: Delivery) -> bytes | None:
-    """The headers that tell the trace of an attempt: of an event whose time is over, those of its first part."""
+    """The headers with the trace of an attempt. An event whose time is over has the headers of its first part."""
     joined = delivery.joined
     if joined is not None and traceparent.sent_in(delivery.header) is None:
         return joined.header
@@ -52,7 +52,7 @@ def traced_in(delivery: Delivery) -> bytes | None:
 
 
 def read(delivery: Delivery) -> Incoming:
-    """Never raises: an origin that is not whole counts as none."""
+    """Read a delivery. Never raises: an incomplete origin counts as none."""
     parts = delivery.reply.split(b".")
     if len(parts) == 9:
         stream, stored = parts[2].decode(), int(parts[7])
@@ -62,7 +62,7 @@ def read(delivery: Delivery) -> Incoming:
     found, sequence = None, delivery.sequence
     if delivery.header is not None and delivery.subject.startswith(SENT_BACK):
         found = origin.read(header.parse(delivery.header))
-        if sequence < 0:  # the number of its lane
+        if sequence < 0:  # a number in its lane, not a sequence
             sequence = int(parts[5])
     place = found or Origin(stream, sequence, stored, delivery.subject.decode(errors="surrogateescape"))
     return Incoming(delivery, place, stream, sequence, stored, found is not None)

@@ -1,9 +1,10 @@
-"""Ordered batches: one call for many messages, while nothing of a key is done before what stands before it.
+"""Ordered batches: one call for many messages, and still no message is done before an earlier one of its key.
 
-Rule 1: the messages of a key are settled in their order. Of one that fails, those of its key that stand behind it in the
-        batch are not done: they run again after it, never before. Other keys do not wait.
-Rule 2: a batch that fails as a whole, or takes too long, goes back into its lanes, and smaller ones are called until what
-        fails is alone; the next starts once the one before is on record, as any message does. Such calls are no attempts.
+Rule 1: the messages of a key are settled in their order. If one fails, the later ones of its key in the batch count as not done:
+        they run again after it, never before. Other keys do not wait.
+Rule 2: a batch that fails as a whole, or takes too long, goes back into its lanes, and smaller ones are called until the failing
+        message is alone. Each starts once the settlements of the one before are on record, as for single messages. Such calls do
+        not count as attempts.
 Rule 3: outputs of a batch are sent together, in order, and its slot is free once they are confirmed.
 """
 
@@ -25,7 +26,7 @@ from runner.jetstream.delivery import Delivery
 from runner.jetstream.publisher import is_stored
 from runner.pipeline.batchcall import BatchCall, is_changed
 from runner.pipeline.batched import Batched
-from runner.pipeline.outcomes import Guard, Outcomes
+from runner.pipeline.outcomes import Outcomes, StartGuard
 from runner.pipeline.queue import Queue
 from runner.pipeline.settle import REPEAT_SECONDS
 from runner.pipeline.together import Together
@@ -38,7 +39,7 @@ clock = time.monotonic
 
 
 class Confirming:
-    """Outputs that are on their way; awaited until each has its answer."""
+    """The outputs of a batch that are on their way; `wait` returns once each has its answer."""
 
     def __init__(self, ways: Together) -> None:
         self.stored: set[Delivery] = set()
@@ -48,7 +49,7 @@ class Confirming:
         self._done: asyncio.Future[None] | None = None
 
     def send(self, delivery: Delivery, result: Any) -> bool:
-        """False where it cannot be sent like that."""
+        """Send an output without waiting; False if it has to go the long way."""
         self._left += 1
         if self._ways.send(delivery, result, self._answered):
             return True
@@ -70,7 +71,7 @@ class Confirming:
             self._done.set_result(None)
 
     async def wait(self) -> None:
-        """Return once each has its answer, or will get none."""
+        """Return once each output has its answer, or will get none."""
         if self._left:
             self._done = asyncio.get_running_loop().create_future()
             await self._done
@@ -79,8 +80,8 @@ class Confirming:
 class OrderedBatching:
     """The batches of one ordered function."""
 
-    guard: Guard | None = None
-    """Says whether anything may start."""
+    guard: StartGuard | None = None
+    """Says whether messages may start."""
 
     def __init__(
         self,
@@ -99,11 +100,11 @@ class OrderedBatching:
         self._slots, self._quarantine = runtime.slots, runtime.quarantine
 
     async def work(self, task: asyncio.Task[Any]) -> None:
-        """What a slot does: returns when the process ends, or when a handler has left a variable behind."""
+        """The work of a slot; returns when the process ends, or when a handler has left a context variable behind."""
         queue = self._queue
         while not self._slots.ending:
             if not queue.deliveries:
-                await queue.wait()
+                await queue.line.wait()
             elif self._quarantine.closed:
                 await self._quarantine.wait_open()
             elif self.guard is not None and not self.guard.may_start(clock()):
@@ -115,7 +116,7 @@ class OrderedBatching:
                 await asyncio.sleep(0)
 
     async def _lead(self, lead: Delivery, task: asyncio.Task[Any]) -> None:
-        """Run the batch that one leads; one that comes back by itself has none."""
+        """Run the batch that a message leads; a message on its way back has no batch, and runs alone."""
         batches: Batched | None = getattr(lead.source, "batches", None)
         if batches is None:
             await self._ways.handle(lead, task)
@@ -130,7 +131,9 @@ class OrderedBatching:
             if isinstance(error, asyncio.CancelledError) and self._outcomes.ending:
                 raise
             log.exception("%s: a batch could not be settled", self._function)
-            begun = [each for each in deliveries if each.started or each in alone]  # the others went back
+            begun = [
+                each for each in deliveries if each.started or each in alone
+            ]  # others are in their lanes
             self._put_off(batches, [each for each in begun if not each.settled])
         finally:
             batches.end()
@@ -145,7 +148,7 @@ class OrderedBatching:
     async def _run(
         self, batches: Batched, deliveries: list[Delivery], alone: list[Delivery], task: asyncio.Task[Any]
     ) -> None:
-        """Nothing is awaited before the call: the batch is still this instance's then. `alone` has what runs after it, one by one."""
+        """Run a batch. Nothing is awaited before the call, so the batch is still this instance's. `alone` gets those that run after it."""
         plain, marked = self._ways.plain(deliveries), dict[int, Undecodable | None]()
         if len(plain) < len(deliveries):
             chosen = {each.sequence for each in plain}
@@ -183,7 +186,7 @@ class OrderedBatching:
         made: Sequence[Any],
         staged: Sequence[list[Staged] | None] | None,
     ) -> None:
-        """What a call's end means for each message."""
+        """Settle each message by the outcome of the call."""
         count = len(deliveries)
         if outcome is None:
             batches.succeeded(deliveries)
@@ -233,7 +236,7 @@ class OrderedBatching:
         staged: Sequence[list[Staged] | None] | None,
         keys: Mapping[Hashable, list[int]],
     ) -> set[Hashable]:
-        """Settle these of each key, once what was made is stored; the keys that have stopped at one that cannot be."""
+        """Settle these messages of each key once their outputs are stored; returns the keys that stopped at a message that failed."""
         ways, confirming = self._ways, Confirming(self._ways)
         ways.took([deliveries[at] for places in keys.values() for at in places])
         left: dict[Hashable, list[int]] = {}
@@ -241,7 +244,7 @@ class OrderedBatching:
             for n, at in enumerate(places):
                 published = staged[at] if staged is not None else None
                 if deliveries[at].settled or (not published and (made[at] is None or not ways.publishes)):
-                    continue  # its shard was lost while the handler ran, or there is nothing to store
+                    continue  # its shard was lost while the handler ran, or it has no outputs
                 if published or not confirming.send(deliveries[at], made[at]):
                     left[key] = places[n:]
                     break

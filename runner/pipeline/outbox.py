@@ -1,14 +1,15 @@
 """The outbox: the outputs of one run, on their way into their streams.
 
 Rule 1: an output's Msg-Id derives from its input and its number within its stream: stored again, it is a duplicate.
-Rule 2: what goes into one stream goes together, as one atomic batch; over 1,000 in chunks.
-Rule 3: a stream that is full or away is waited for; what waiting cannot mend is the handler's failure. So is a stream
-        that confirms nothing, delayed or not: it would be waited for without an end.
-Rule 4: an ordered function's outputs go under its shard's fence, where the stream holds one: those of an instance that
-        has lost the shard are refused.
-Rule 5: the subjects of streams may be changed at any time: where an answer shows it, the rest is planned anew. Several
-        streams are named with their outputs, and refuse what is not theirs: it would have another's number there. For
-        the same reason, once a part is stored, the rest keeps the numbers and the streams it first had, as its ids.
+Rule 2: the outputs for one stream are stored together, as one atomic batch; more than 1,000 in chunks.
+Rule 3: if a stream is full or out of reach, the outbox waits for it. An error that waiting cannot mend fails the attempt. So does a
+        stream that confirms nothing, even for a delayed output: the wait would never end.
+Rule 4: an ordered function's outputs go under its shard's fence, if the stream holds one: then the server refuses the outputs of an
+        instance that has lost the shard.
+Rule 5: the subjects of streams may change at any time. If an answer shows that, the outputs that are left are planned again. With
+        several streams, each output names the stream that it expects, and another stream refuses it: there it would need another
+        number. For the same reason, once a part of the outputs is stored, the others keep their first numbers and streams, on which
+        their ids depend.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from runner.runtime.runtime import Runtime
 from runner.staged import Staged
 
 PLANS = 5
-"""So often the outputs of one run are planned before it is the handler's failure."""
+"""How often the outputs of one run are planned before the attempt fails."""
 
 
-class Output:
-    """One output, and its number where that stays what it was."""
+class PendingOutput:
+    """One output, and its number if that is fixed; else empty."""
 
     __slots__ = ("number", "staged")
 
@@ -52,17 +53,17 @@ class Outbox:
     ) -> None:
         self._runtime = runtime
         self._function = function
-        self._left = [Output(staged) for staged in made]
+        self._left = [PendingOutput(staged) for staged in made]
         self._last = self._left[-1] if self._left else None
         self.stored: tuple[str, PubAck] | None = None
-        """The stream that has the last of them, and its word."""
+        """The stream of the last output, and its PubAck."""
         self._incoming = incoming
         self._fences = fences_of(incoming.delivery) if ordered else None
         block = incoming.delivery.header
         self._inherited = frozenset(header.pairs(block)) if block is not None else frozenset()
 
     async def store(self) -> None:
-        """Store them, each once, and return when all are confirmed. Raises as `Outputs.store`."""
+        """Store all outputs, each once, and return when all are confirmed. Raises as `Outputs.store`."""
         topology = self._runtime.topology
         plans = 0
         while True:
@@ -71,7 +72,7 @@ class Outbox:
                 await self._store_all()
                 return
             except ServerError as error:
-                # An incomplete batch passes some time, and is no fault of the handler's.
+                # An incomplete batch is stored at some later time, and is not the handler's fault.
                 plans += error.code != codes.BATCH_INCOMPLETE
                 changed = error.code == codes.BATCH_DISABLED or isinstance(error, NoConfirmation)
                 most = PLANS if isinstance(error, Elsewhere) else 2 if changed else 0
@@ -80,11 +81,11 @@ class Outbox:
             await topology.renew(version)
 
     async def _store_all(self) -> None:
-        """As the streams are known now."""
+        """Store the outputs by the streams as they are known now."""
         process, origin, delivery = self._runtime, self._incoming.origin, self._incoming.delivery
-        placed: list[tuple[str, Output]] = []
+        placed: list[tuple[str, PendingOutput]] = []
         for output in self._left:
-            # Of a delayed one, too: when its time has come nobody could be told.
+            # A delayed output is checked, too: once it is due, nobody could be told of an error.
             stream = await process.topology.find(output.staged.subject)
             process.topology.require_confirmation(stream)
             placed.append((delayed.STREAM if output.staged.at is not None else stream, output))
@@ -103,8 +104,8 @@ class Outbox:
                     self._keep(groups[at:])
                 raise
 
-    def _keep(self, groups: list[Batch[Output]]) -> None:
-        """These are left; others are stored, under numbers that these would get in another plan."""
+    def _keep(self, groups: list[Batch[PendingOutput]]) -> None:
+        """Keep the outputs of these groups with their numbers and streams: others are stored, whose numbers a new plan could reuse."""
         for group in groups:
             for index, output in group.numbered():
                 output.number = output.number or f"{index}@{group.stream}"
@@ -112,7 +113,7 @@ class Outbox:
         self._left = [output for output in self._left if id(output) in rest]
 
     async def _store_group(
-        self, group: Batch[Output], passed_on: list[tuple[str, str]], *, several: bool
+        self, group: Batch[PendingOutput], passed_on: list[tuple[str, str]], *, several: bool
     ) -> None:
         process, origin, span = self._runtime, self._incoming.origin, self._incoming.delivery.span
         if group.atomic and not process.topology.config(group.stream).get("allow_atomic"):
@@ -142,7 +143,7 @@ class Outbox:
                 carried = sent.headers
             pairs = (*self._given(staged, carried), *carried)
             if staged.at is not None:
-                process.connection.wire.limit.require(staged.subject.encode())  # it could not be told later
+                process.connection.wire.limit.require(staged.subject.encode())  # nobody could be told later
                 messages.append(delayed.schedule(process.project, staged, output_id, pairs))
                 continue
             if several:
@@ -178,7 +179,7 @@ class Outbox:
         return ack
 
     def _given(self, staged: Staged, carried: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """The headers that a handler gave, who may have passed its input's on: never an id, a batch, a trace or an expectation of another's."""
+        """The handler's headers for an output, without ids, batches, traces and expectations that it has copied from its input."""
         ours = {name.lower() for name, _ in carried}
         return [
             pair
@@ -189,6 +190,6 @@ class Outbox:
 
 
 def fences_of(delivery: Delivery) -> Fences | None:
-    """The fences of the shard that a delivery came from; None for one that came from no shard."""
+    """The fences of the shard that a delivery came from; None if it came from no shard."""
     found: Fences | None = getattr(delivery.source, "fences", None)
     return found

@@ -1,6 +1,6 @@
-"""Outputs: what a handler returned and published, stored before its input is acknowledged.
+"""Outputs: the messages that a handler returned and published; they are stored before the input is acknowledged.
 
-A single output of the straight way is sent without waiting; everything else goes as `runner.pipeline.outbox` tells.
+A single output of the common case is sent without waiting. All others go through `runner.pipeline.outbox`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from runner.pipeline.outbox import Outbox, fences_of
 from runner.runtime.runtime import Runtime
 from runner.staged import Staged
 
+_HEAD = b"NATS/1.0\r\nNats-Msg-Id: " + identity.FIRST_OUTPUT + b"\r\n"
+
 
 class Outputs:
     """The outputs of one function."""
@@ -37,17 +39,17 @@ class Outputs:
         self._marks_none = binding.marks_none
         self._wire_name = identity.durable(runtime.project, binding.function).encode()
         self.newest: tuple[Delivery, bytes] | None = None
-        """The last one that `send` has sent, and its PubAck."""
+        """The delivery of the newest output that was stored by `send`, and its PubAck."""
         runtime.histories.sources.append(self._newest)
         self._parts: list[bytes | int] = []
-        """The output subject: literal tokens, and places of the input subject's."""
+        """The output subject: literal tokens, and the positions of the input's tokens that are copied."""
         if binding.output is not None and not self._generator:
             places = dict(zip(binding.subject.names, binding.subject.positions, strict=True))
             for token in binding.output.text.split("."):
                 self._parts.append(places[token[1:-1]] if token.startswith("{") else token.encode())
 
     def collect(self, result: Any, staged: Iterable[Staged], incoming: Incoming) -> list[Staged]:
-        """Everything one run has made, in order: what was published, then what was returned. Raises EncodeError."""
+        """All outputs of one run, in order: the published messages, then the returned ones. Raises EncodeError."""
         made = list(staged)
         if self._template is None or result is None:
             return made
@@ -71,7 +73,7 @@ class Outputs:
         return made
 
     def passed_on(self, incoming: Incoming) -> list[Staged] | None:
-        """What becomes of a message that stands for an event without parts, without a call; None for every other."""
+        """The outputs of a message that stands for an event without parts: the handler is not called. None for every other message."""
         stack = parts.read(incoming.delivery.header)
         if not stack or stack[-1].count > 0 or incoming.delivery.body:
             return None
@@ -94,14 +96,14 @@ class Outputs:
         return self._template.render(self._source.extract(subject))
 
     def _stack(self, incoming: Incoming) -> tuple[Part, ...]:
-        """The place of what is made of a message: that of the message, and of the event itself once it is joined."""
+        """The events that a message's outputs are parts of: the same as the message's; for a joined event, those around it."""
         joined = incoming.delivery.joined
         return parts.read(incoming.delivery.header) if joined is None else parts.read(joined.header)[:-1]
 
     def send(self, delivery: Delivery, result: Any, stored: Waiter) -> bool:
         """Send a single output without waiting for its PubAck; `stored` is called once with the answer.
 
-        False when it has to go the long way (`collect`, `store`), which also finds out what is wrong.
+        False if it has to go the long way (`collect`, `store`), which also finds out what is wrong.
         """
         if delivery.settled:
             return True  # its shard was lost while the handler ran: this run's outputs are nobody's
@@ -114,9 +116,7 @@ class Outputs:
             return False
         here = delivery.subject.split(b".")
         subject = b".".join([here[part] if type(part) is int else part for part in self._parts])  # type: ignore[misc]
-        head = b"NATS/1.0\r\nNats-Msg-Id: %b:%d.%b:%b:0\r\n" % (
-            tokens[2], delivery.sequence, tokens[7], self._wire_name,
-        )  # fmt: skip
+        head = _HEAD % (tokens[2], delivery.sequence, tokens[7], self._wire_name)
         if delivery.header is not None and parts.MARK in delivery.header:
             head += parts.lines(delivery.header)
         span = delivery.span
@@ -124,7 +124,7 @@ class Outputs:
             sent = span.output(subject.decode(errors="surrogateescape"))
             try:
                 head += header.encode(sent.headers)[len(b"NATS/1.0\r\n") : -len(b"\r\n")]
-            except ValueError:  # of a propagator that is not ours
+            except ValueError:  # a propagator that is not ours has made them
                 return False
             delivery.sent = sent
         elif self._runtime.tracing.enabled:
@@ -142,7 +142,7 @@ class Outputs:
         return True
 
     def confirmed(self, delivery: Delivery, answer: bytes) -> None:
-        """The PubAck of what `send` sent is here: its span ends."""
+        """The PubAck of an output of `send` has arrived: end its span."""
         try:
             ack = read_ack(answer)
         except ServerError:
@@ -163,8 +163,8 @@ class Outputs:
         return tokens[2], Place(ack.stream, ack.seq, mark)
 
     async def store(self, made: list[Staged], incoming: Incoming) -> None:
-        """Store them, each once, and return when all are confirmed; waits as long as a stream is full or away.
+        """Store outputs, each once, and return when all are confirmed; waits as long as a stream is full or out of reach.
 
-        Raises `ServerError` for what waiting cannot mend, and its kind `ShardLost`: then they are nobody's.
+        Raises `ServerError` for an error that waiting cannot mend. Its subclass `ShardLost` means that the outputs do not count.
         """
         await Outbox(self._runtime, self._function, made, incoming, ordered=self._ordered).store()

@@ -1,4 +1,4 @@
-"""What a source of messages can do for a key whose message was given up."""
+"""The interface of a message source that can park keys."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ class Parks(Protocol):
     """A source that keeps order: its keys may be parked."""
 
     async def park(self, incoming: Incoming) -> None:
-        """Returns when the message may be terminated: nothing of its key can overtake it then."""
+        """Return when the message may be terminated: then no message of its key can overtake it."""

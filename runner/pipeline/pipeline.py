@@ -1,8 +1,8 @@
 """One delivery's way, from arrival to ack: decode → call → settle → apply.
 
-No task, timer or cancel scope is made per message. Slots take deliveries from one queue; the sweeper watches deadlines
-and ack waits. A handler that leaves a context variable behind ends its slot: no other message sees it. `_work` is the way of a message; what is rare leaves it for `_handle`: a delivery that is not the first (`careful`),
-MessagePack, no body, one that is too old, a handler in a thread or a generator, an observer, all that fails.
+No task, timer or cancel scope is made per message. The sweeper watches deadlines and ack waits. A handler that leaves a context
+variable set ends its slot, so that no other message sees it. `_work` handles the common case, `_handle` the rest: a delivery that
+is not the first (`careful`), MessagePack, an empty body, an old message, a thread, a generator, an observer, a failure.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from runner.pipeline.gathering import Gathering
 from runner.pipeline.inchild import InChild
 from runner.pipeline.message import Incoming, read
 from runner.pipeline.orderedbatch import OrderedBatching
-from runner.pipeline.outcomes import Guard, Outcomes
+from runner.pipeline.outcomes import Outcomes, StartGuard
 from runner.pipeline.outputs import Outputs
 from runner.pipeline.poison import Suspected
 from runner.pipeline.queue import Queue
@@ -52,7 +52,7 @@ from runner.telemetry.keys import CURRENT
 log = logging.getLogger("jetrunner.pipeline")
 
 TURN_SECONDS = 0.01
-"""A slot that worked this long without a pause lets the rest of the loop go on."""
+"""A slot that has worked this long without a pause lets other tasks of the loop run."""
 
 clock = time.monotonic
 
@@ -88,8 +88,8 @@ class Pipeline:
             attempts = binding.retry.attempts
             self._in_child = InChild(runtime, binding.function, attempts, self._confined.run)
         self.pulls: list[Pull] = []
-        self.guard: Guard | None = None
-        """Of an ordered function: says whether anything may start."""
+        self.guard: StartGuard | None = None
+        """For an ordered function: says whether messages may start."""
         runtime.quarantine.pulls.append(self.pulls)
         single = Single(self._alone, self._send, self._safely, self._stored)
         ways = Together(runtime, binding, self._settling, self._outputs, self._attempts, self.stats, single)
@@ -117,13 +117,13 @@ class Pipeline:
         contexts = self.calling.context if self.calling.takes_context else None
         aged = self._settling.aged if self.binding.max_age is not None else None
         output, outputs = self.binding.output, self._outputs
-        tracing, wait, here = self._runtime.tracing, self.queue.wait, copy_context
+        tracing, wait, here = self._runtime.tracing, self.queue.line.wait, copy_context
         flush = self._runtime.connection.wire.flush
         traced, admit = tracing.enabled, tracing.gate.admit
-        guard, pause, slots = self.guard, self.queue.pause, self._runtime.slots
+        guard, pause, slots = self.guard, self.queue.line.pause, self._runtime.slots
         variables, attempts = slots.context, self._attempts
         context: Context[Any] | None = None
-        plain: type[Any] | None = None  # of a result that is no work: most are of one type
+        plain: type[Any] | None = None  # the type of a result that is no work: most results are of one type
         began = now = clock()
         while not slots.ending:
             count = 0
@@ -132,7 +132,7 @@ class Pipeline:
                 try:
                     if here() != variables:
                         return
-                except Exception:  # noqa: BLE001  # of a value that a handler bound, and that cannot be compared
+                except Exception:  # noqa: BLE001  # a handler has bound a value that cannot be compared
                     return
                 if quarantine.closed:
                     await quarantine.wait_open()
@@ -198,9 +198,9 @@ class Pipeline:
                     span.deactivate()
                 elif passing is not None:
                     CURRENT.reset(token)
-                if task.cancelling():  # at the deadline, or by the handler itself
+                if task.cancelling():  # by the deadline, or by the handler itself
                     await clear_cancellation(task)
-                if delivery.overdue:  # though the handler may have taken the cancellation back
+                if delivery.overdue:  # even if the handler has swallowed the cancellation
                     await self._safely(delivery, self._judged(delivery, None))
                     now = clock()
                     continue
@@ -226,7 +226,7 @@ class Pipeline:
                     if not outputs.send(delivery, result, self._stored):
                         await self._safely(delivery, self._send(delivery, []))
                         now = clock()
-            if count > 1:  # a single answer goes with those of other slots, when this turn of the loop ends
+            if count > 1:  # a single ack is sent with those of other slots, when this turn of the loop ends
                 flush()
             delivery = header = arguments = context = result = staged = span = None  # type: ignore[assignment]  # not kept while idle
             await wait()
@@ -235,7 +235,7 @@ class Pipeline:
                 guard.works(now)
 
     async def _safely(self, delivery: Delivery, way: Coroutine[Any, Any, Any]) -> Any:
-        """What settles a message, and gives something: when it raises, that message alone comes again."""
+        """Await the coroutine that settles a message, and return its result. If it raises, only this message comes again."""
         attempt = delivery.attempt
         try:
             return await way
@@ -246,7 +246,7 @@ class Pipeline:
             facts = self.binding.function, incoming.id, self._attempts.hiding(incoming)(told(Failed(error)))
             log.error("%s: %s could not be settled: %s", *facts)
             if delivery.attempt != attempt:
-                return None  # its next one is due already
+                return None  # its next attempt is due already
             if delivery.started:
                 await delivery.source.again(delivery, REPEAT_SECONDS)
             else:
@@ -257,7 +257,7 @@ class Pipeline:
         await self._safely(delivery, self._handle(delivery, task, admitted))
 
     async def _handle(self, delivery: Delivery, task: Any, admitted: bool) -> None:
-        """The whole way, for whatever the straight one is not for."""
+        """The whole way of a message that `_work` does not handle."""
         incoming = read(delivery)
         if not delivery.body and self._settling.passed_over(incoming):
             return
@@ -281,7 +281,7 @@ class Pipeline:
             await self._store(incoming, *ended)
 
     async def _run(self, incoming: Incoming, task: Any, admitted: bool) -> Ended | None:
-        """How the handler ended, and what it has made; None when the message is another owner's by now."""
+        """The handler's outcome and outputs; None if the message is another owner's by now."""
         if self.guard is not None and not await self.owns(incoming.delivery):
             return None
         context = self.calling.context(incoming.delivery)
@@ -290,7 +290,7 @@ class Pipeline:
         return self._made(incoming, staged) if isinstance(outcome, Succeeded) else (outcome, staged)
 
     async def owns(self, delivery: Delivery) -> bool:
-        """Whether the shard is still ours after what was asked about the message, once anything may start at all."""
+        """Wait until messages may start; returns whether the message is still ours."""
         while self.guard is not None and not self.guard.may_start(clock()):
             await self.guard.wait()
         return not delivery.settled
@@ -334,23 +334,23 @@ class Pipeline:
     # -- outputs and settlement -------------------------------------------------------------------------
 
     def _made(self, incoming: Incoming, staged: list[Staged]) -> Ended:
-        """What the handler has made; where that cannot be sent, the handler has failed."""
+        """The handler's outputs; if they cannot be encoded, the handler has failed."""
         try:
             return Succeeded(), self._outputs.collect(incoming.delivery.result, staged, incoming)
         except ValueError as error:
             return Failed(error), []
 
     async def _send(self, delivery: Delivery, staged: list[Staged]) -> bool:
-        """Store what cannot be sent at once, and settle; whether it has succeeded."""
+        """Store outputs that cannot be sent without waiting, and settle; whether the message has succeeded."""
         incoming = read(delivery)
         return await self._store(incoming, *self._made(incoming, staged))
 
     async def _store(self, incoming: Incoming, outcome: Outcome, made: list[Staged]) -> bool:
-        """Store what was made, then settle; whether it has succeeded."""
+        """Store the outputs, then settle; whether the message has succeeded."""
         delivery = incoming.delivery
         if made and isinstance(outcome, Succeeded):
             if delivery.settled:
-                return False  # its shard was lost while the handler ran: this run's outputs are nobody's
+                return False  # its shard was lost while the handler ran: its outputs do not count
             try:
                 await self._outputs.store(made, incoming)
                 self.stats.outputs += len(made)
@@ -364,7 +364,7 @@ class Pipeline:
         return isinstance(outcome, Succeeded)
 
     def _stored(self, delivery: Delivery, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
-        """The PubAck of a single output is here, or will not come."""
+        """The PubAck of a single output has arrived, or will not come."""
         span = delivery.span
         if error is None and is_stored(answer):
             if b"duplicate" not in answer:
@@ -383,12 +383,12 @@ class Pipeline:
             self._runtime.tasks.start_soon(self._safely, delivery, self._send(delivery, []))
 
     async def pass_over_missed(self) -> None:
-        """Of the firings that wait, only the last runs: no instance has run for a while."""
+        """Pass over all waiting firings but the last: no instance has run for a while."""
         if self._firings is not None:
             await self._firings.missed()
 
     async def time_out(self, delivery: Delivery) -> None:
-        """Settle a message whose handler does not end; its slot stays taken until it does."""
+        """Settle a message whose handler does not end; its slot stays taken until the handler ends."""
         await self._safely(delivery, self._settling.finish(read(delivery), TimedOut(self.binding.timeout)))
 
     async def cancelled(self, delivery: Delivery) -> None:
@@ -396,5 +396,5 @@ class Pipeline:
         if not delivery.settled:
             try:
                 await self._settling.give_back(read(delivery))
-            except ServerError:  # what is recorded of its start stays; the end must not wait for it
+            except ServerError:  # its start record stays; the end of the process must not wait for it
                 delivery.source.give_back(delivery)

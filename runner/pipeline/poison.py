@@ -1,4 +1,4 @@
-"""The way of a message that may kill its process: looked up, let in when and where it may run, on record while it runs."""
+"""The way of a suspect: its start records are read, it waits until it may run, and its start is on record while it runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from runner.pipeline.message import Incoming
 from runner.pipeline.outcomes import Outcomes
 from runner.pipeline.queue import Queue
 from runner.pipeline.settle import Settling
-from runner.pipeline.start_records import Found, StartRecords
-from runner.runtime.cell import Cell, Died, GivenUp, Missing
+from runner.pipeline.start_records import FoundStarts, StartRecords
+from runner.runtime.cell import Cell, Died, Missing, NoFreeCell
 from runner.runtime.quarantine import CROWDED_SECONDS
 from runner.runtime.runtime import Runtime
 
@@ -37,7 +37,7 @@ class Suspected:
         queue: Queue,
         ours: Callable[[Delivery], Awaitable[bool]],
     ) -> None:
-        """`ours` tells whether a message is still this process's to settle, once anything may start at all."""
+        """`ours` waits until messages may start, and says whether a message is still this process's to settle."""
         self._quarantine = runtime.quarantine
         self._cells = runtime.cells
         self._function = function
@@ -53,7 +53,7 @@ class Suspected:
         handler: Callable[[], Awaitable[T | None]],
         in_cell: Callable[[Cell], Awaitable[T | None]],
     ) -> T | None:
-        """What `handler` returned, or `in_cell`; None when the message was settled, given back or put off instead."""
+        """The result of `handler` or `in_cell`; None if the message was settled, given back or put off instead."""
         delivery = incoming.delivery
         while True:
             found = await self._suspects.look(incoming, partial(self._given_up, delivery))
@@ -67,7 +67,7 @@ class Suspected:
             try:
                 async with self._cells.one(partial(self._given_up, delivery), fresh=fresh) as cell:
                     return await self._on_record(incoming, found, poison.CELL, partial(in_cell, cell))
-            except GivenUp:
+            except NoFreeCell:
                 if not delivery.settled:
                     await self._settling.give_back(incoming)
                 return None
@@ -79,7 +79,7 @@ class Suspected:
                     return None
 
     async def _died(self, incoming: Incoming, death: Died) -> bool:
-        """Whether the message may run once more here; its cell has died with it."""
+        """Its cell has died with the message: note that; returns whether the message may run here once more."""
         log.warning("%s: %s ran in a process of its own, which died: %s", self._function, incoming.id, death)
         if await self._cells.is_witness() and not incoming.delivery.settled:
             await self._suspects.witness(incoming, death.cell)
@@ -92,9 +92,9 @@ class Suspected:
         return False
 
     async def _here(
-        self, incoming: Incoming, found: Found, stage: int, handler: Callable[[], Awaitable[T | None]]
+        self, incoming: Incoming, found: FoundStarts, stage: int, handler: Callable[[], Awaitable[T | None]]
     ) -> T | None:
-        """Run it in this process."""
+        """Run a message in this process."""
         delivery = incoming.delivery
         async with self._quarantine.enter(stage) as may_start:
             if delivery.settled:
@@ -103,13 +103,17 @@ class Suspected:
                 await self._settling.give_back(incoming)
                 return None
             if not may_start:
-                log.warning("%s: %s cannot run alone here now", self._function, incoming.id)
+                log.warning(
+                    "%s: %s waits to run alone in this process: an abandoned handler still runs",
+                    self._function,
+                    incoming.id,
+                )
                 delivery.source.later(delivery, CROWDED_SECONDS)
                 return None
             return await self._on_record(incoming, found, stage, handler)
 
     async def _on_record(
-        self, incoming: Incoming, found: Found, stage: int, handler: Callable[[], Awaitable[T | None]]
+        self, incoming: Incoming, found: FoundStarts, stage: int, handler: Callable[[], Awaitable[T | None]]
     ) -> T | None:
         ended, died = None, False
         try:
@@ -125,8 +129,8 @@ class Suspected:
             died = True
             raise
         finally:
-            if not died:  # else it is known what to put on record
-                hold = not self._outcomes.ending  # when the process ends, nothing starts beside it any more
+            if not died:  # a death is put on record by `_died`
+                hold = not self._outcomes.ending  # at the end of the process no message starts beside it
                 await self._suspects.leave(incoming, stage, ended=ended is not None, hold=hold)
 
     def _given_up(self, delivery: Delivery) -> bool:

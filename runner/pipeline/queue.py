@@ -1,4 +1,4 @@
-"""The queue between arrival and slots: what goes back when the process drains."""
+"""The queue between arrival and slots. When the process drains, the queue gives messages back."""
 
 from __future__ import annotations
 
@@ -7,33 +7,35 @@ from collections.abc import Callable, Iterable
 from anyio.abc import TaskGroup
 
 from runner.jetstream.delivery import Delivery, Source
-from runner.runtime.line import Line
+from runner.runtime.slotline import SlotLine
 
 
-class Queue(Line[Delivery]):
-    """Deliveries that wait for a slot; slots are opened as they are needed, up to `slots`."""
+class Queue:
+    """Deliveries that wait for a slot. Slots are opened when needed, up to `slots`."""
 
     lingers = sated = False
-    """Nothing waits here for more messages, nor are there too many."""
+    """As in `KeyBatches`; no batch waits here, and the queue is never too full."""
 
     def __init__(self, tasks: TaskGroup, open_slot: Callable[[], None], slots: int) -> None:
-        super().__init__(tasks, open_slot, slots)
+        self.line = SlotLine[Delivery](tasks, open_slot, slots)
+        self.deliveries = self.line.deliveries
         self.giving_back = False
-        """True once the process drains: what has not started goes back, but for what is worked off."""
+        """True once the process drains: messages that have not started go back, except those that are worked off."""
         self.working_off = False
-        """Whether what comes for the first time still runs while the process drains."""
+        """Whether messages at their first delivery still run while the process drains."""
 
     def arrive(self, delivery: Delivery) -> None:
         """Take a delivery, from within the read that brought it."""
         if self.giving_back and (delivery.careful or not self.working_off):
             delivery.source.give_back(delivery)
             return
-        self.deliveries.append(delivery)
-        if not self._pumping:
-            self._start_pump()
+        line = self.line  # the body of `join`, without a call for each message
+        line.deliveries.append(delivery)
+        if not line.pumping:
+            line.start_pump()
 
     def return_here(self, delivery: Delivery) -> None:
-        """`arrive` for a message that was sent back to this function: its headers tell where it stands in the stream."""
+        """`arrive` for a message that was sent back to this function: its headers name its place in the original stream."""
         delivery.careful = True
         self.arrive(delivery)
 
@@ -43,22 +45,22 @@ class Queue(Line[Delivery]):
         self._return([each for each in self.deliveries if each.careful])
 
     def give_back(self) -> None:
-        """Return everything that has not started, and from now on whatever still arrives."""
+        """Give back all messages that have not started, and from now on every message that arrives."""
         self.giving_back, self.working_off = True, False
         self._return(list(self.deliveries))
 
     def give_back_newest(self, source: Source, count: int) -> None:
-        """Return so many of one source's messages that came for the first time and have not started, the newest first."""
+        """Give back up to `count` of one source's messages at their first delivery that have not started, the newest first."""
         if count > 0:
             here = [each for each in self.deliveries if each.source is source and not each.careful]
             self._return(here[-count:])
 
     def give_back_of(self, source: Source) -> None:
-        """Return what has come from one source and has not started."""
+        """Give back the messages of one source that have not started."""
         self._return([each for each in self.deliveries if each.source is source])
 
     def forget(self, source: Source) -> set[int]:
-        """Drop what has come from one source and has not started; its sequences."""
+        """Drop the messages of one source that have not started; returns their sequences."""
         forgotten = {each.sequence for each in self.deliveries if each.source is source}
         kept = [each for each in self.deliveries if each.source is not source]
         self.deliveries.clear()

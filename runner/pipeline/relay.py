@@ -1,7 +1,8 @@
-"""The relay: publishes what was delayed once its time has come, the same Msg-Id however often it is tried.
+"""The relay: publishes delayed messages once they are due, with the same Msg-Id at every try.
 
-Rule 1: one that cannot be stored gives up its place after a few seconds and comes again: the others do not wait for it.
-Rule 2: what is stored is removed from our own stream: a durable that somebody deleted must not relay it a second time.
+Rule 1: a message that cannot be stored gives up its place after 5 s and comes again, so that others do not wait for it.
+Rule 2: once a message is stored at its target, it is removed from our own stream, so that a durable that was deleted and made again
+        does not relay it a second time.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ log = logging.getLogger("jetrunner.relay")
 LIMIT = 64
 PATIENCE_SECONDS = 5.0
 REPEAT_SECONDS = 60.0
-"""The longest wait of one that could not be stored."""
+"""The longest wait before the next try of a message that could not be stored."""
 
 
 class Relay:
@@ -44,7 +45,7 @@ class Relay:
         self._missing = False
 
     async def start(self) -> None:
-        """Make sure of the durable and start to pull."""
+        """Find or make the durable, and start to pull."""
         ensure = partial(consumer.ensure, self._runtime.connection, ownstreams.AGAIN, self._config)
         await retry_until(ensure, START_SECONDS, "the durable of the relay")
         self._runtime.histories.of(ownstreams.AGAIN).add(self._pull)
@@ -56,12 +57,12 @@ class Relay:
         return len(self._pull.unsettled)
 
     async def stop_pulling(self) -> None:
-        """Ask for nothing more."""
+        """Ask for no more messages."""
         self._stopping = True
         await self._pull.close()
 
     async def abandon(self) -> None:
-        """Give back what was not relayed."""
+        """Give back the messages that were not relayed."""
         for delivery in list(self._pull.unsettled.values()):
             self._pull.settle(delivery, b"-NAK")
 
@@ -84,21 +85,23 @@ class Relay:
         inbox = self._runtime.connection.inbox
         message = delayed.due(header.pairs(delivery.header or b""), delivery.body, inbox.is_one)
         if isinstance(message, str):
-            log.error("message %d on %s is not published: %s", delivery.sequence, self._pull.stream, message)
+            log.error(
+                "message %d on %s cannot be published: %s", delivery.sequence, self._pull.stream, message
+            )
             await self._remove(delivery)
             delivery.source.settle(delivery, b"+TERM it is not published")
             return
         try:
             await self._publish(message)
         except (ServerError, ValueError) as error:
-            log.error("a delayed message to %s: %s", message.subject, error)
+            log.error("a delayed message to %s cannot be published yet: %s", message.subject, error)
             await delivery.source.again(delivery, min(REPEAT_SECONDS, 2.0 ** min(delivery.attempt, 10)))
         else:
             await self._remove(delivery)
             delivery.source.settle(delivery, b"+ACK")
 
     async def _publish(self, message: Outgoing) -> None:
-        """Not into a stream that confirms nothing: tried until it does, it would be stored over and over."""
+        """Publish a message, but not into a stream without acks: there it would be published, and stored, again and again."""
         topology = self._runtime.topology
         doubt = partial(topology.doubt, (message.subject,))
         if topology.config(topology.known(message.subject) or "").get("no_ack"):
@@ -109,15 +112,15 @@ class Relay:
             self._runtime.histories.of(ownstreams.AGAIN).stored.note(place)
 
     async def _remove(self, delivery: Delivery) -> None:
-        """Unless its number is another message's by now: the stream may have gone back, or be another, since it came."""
+        """Remove a message, unless its sequence is another message's by now: the stream may have gone back, or be another one."""
         try:
             with suppress(PermissionDenied):
                 await self._runtime.histories.of(ownstreams.AGAIN).check(thorough=False)
             if delivery.source is not self._pull:
                 return
             await remove(self._runtime.connection, ownstreams.AGAIN, delivery.sequence)
-        except ServerError as error:  # it stays, and is harmless as long as the durable is there
-            log.debug("message %d of %s stays: %s", delivery.sequence, ownstreams.AGAIN, error)
+        except ServerError as error:  # the message stays, which is harmless as long as the durable is there
+            log.debug("message %d of %s cannot be deleted: %s", delivery.sequence, ownstreams.AGAIN, error)
 
     def _lost(self) -> None:
         if not self._stopping and not self._missing:
@@ -128,7 +131,7 @@ class Relay:
         wait = 0.1
         while not self._stopping:
             try:
-                await ownstreams.ensure(self._runtime.connection, ownstreams.AGAIN)
+                await ownstreams.restore(self._runtime.connection, ownstreams.AGAIN)
                 await consumer.ensure(self._runtime.connection, ownstreams.AGAIN, self._config)
                 break
             except JetrunnerError as error:

@@ -1,4 +1,4 @@
-"""The span of each attempt: whether it gets one, what it is told, how it ends."""
+"""The span of each attempt: whether there is one, its attributes, and its end."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from runner.runtime.runtime import Attempted, Runtime
 from runner.telemetry.attempt import AttemptSpan
 from runner.telemetry.failure import facts as exception_facts
 from runner.telemetry.functionspans import PARTITION, shard_of
-from runner.telemetry.propagation import Headers
+from runner.telemetry.propagation import TraceHeaders
 from runner.telemetry.tracing import AttemptFacts
 
 log = logging.getLogger("jetrunner.attempts")
 
 
 class Ran(Struct, frozen=True):
-    """What an attempt was; read before its delivery is made ready for the next one."""
+    """Number and duration of an attempt; read before its delivery is made ready for the next one."""
 
     attempt: int
     seconds: float
-    """Since its handler started; 0.0 when it never did."""
+    """Seconds since its handler started; 0.0 if it never did."""
 
 
 def ran(delivery: Delivery) -> Ran:
@@ -48,7 +48,7 @@ class CallSpan(Protocol):
     """The span of a call of a handler."""
 
     def activate(self) -> None:
-        """Make it current."""
+        """Make the span current."""
 
     def leave(self, error: BaseException | str | None = None) -> None:
         """The call has ended, in the same task."""
@@ -76,27 +76,27 @@ class Reporter:
         )  # fmt: skip
 
     def hiding(self, incoming: Incoming) -> Hiding:
-        """What is not shown of a message."""
+        """The values of a message that are not shown."""
         return Hiding.of(self._rules, incoming.delivery)
 
-    def passed_on(self, incoming: Incoming) -> Headers:
-        """Headers that carry the trace of a message on that is not traced."""
+    def passed_on(self, incoming: Incoming) -> TraceHeaders:
+        """Headers that pass on the trace of a message that is not traced here."""
         block, place = incoming.delivery.header, incoming.origin
         return self._tracing.unsampled_headers(block, place.stream, place.sequence, place.timestamp_ns)
 
     def begin(self, delivery: Delivery) -> AttemptSpan:
-        """A span for an attempt that the gate has admitted, and that begins now; quickly where all is as usual."""
+        """A span for an attempt that the gate has admitted, and that begins now; the usual case takes a fast way."""
         span = None
         if not delivery.subject.startswith(SENT_BACK):
             span = self._spans.begin(delivery)
         return span or self._tracing.start_attempt(self._function, **self._facts(read(delivery)))
 
     def batch(self, deliveries: Sequence[Delivery]) -> CallSpan | None:
-        """The span of a call with these, which is current until it is left; None where none of them is traced."""
+        """The span of a call with these messages, current until it is left; None if none of them is traced."""
         attempts = [each.span for each in deliveries if each.span is not None]
         if not attempts:
             return None
-        # A single message needs no trace but its own.
+        # A single message needs only its own trace.
         several = len(deliveries) > 1
         span: CallSpan = (
             self._spans.batch(len(deliveries), attempts, Hiding.of_all(self._rules, deliveries))
@@ -107,7 +107,7 @@ class Reporter:
         return span
 
     def start(self, incoming: Incoming, admitted: bool) -> AttemptSpan | None:
-        """A span for an attempt that begins now; None when it is not traced."""
+        """A span for an attempt that begins now; None if it is not traced."""
         tracing = self._tracing
         if not tracing.enabled:
             return None
@@ -138,7 +138,7 @@ class Reporter:
         ended: Ran,
         hide: Hiding | None = None,
     ) -> None:
-        """The attempt is settled; of one that did not succeed, `hide` is what is not shown."""
+        """The attempt is settled; if it did not succeed, `hide` has the values that are not shown."""
         hidden = hide.values if hide is not None else NONE
         if not isinstance(settlement, Ack):
             self._tell(span, incoming, settlement, outcome, ended, hidden)
@@ -176,7 +176,7 @@ class Reporter:
         hide: Hiding,
         delay: float,
     ) -> None:
-        """Keep what an attempt has failed with that is to be made again in `delay` seconds; returns at once."""
+        """Keep the error of an attempt that is retried in `delay` seconds; returns at once."""
         last = failure(outcome)
         if last is None or not self._kept.admit(self._function):
             return
@@ -197,9 +197,9 @@ class Reporter:
         ended: Ran,
         hidden: Values,
     ) -> None:
-        """Write what went wrong into the log, where in the code, and in which trace that can be seen.
+        """Log what went wrong, where in the code, and in which trace it can be seen.
 
-        At the level debug the traceback comes with it.
+        At level debug the traceback is logged, too.
         """
         place, trace_id = where(outcome, self._root), trace_id_of(span, traced_in(incoming.delivery))
         facts = {
@@ -261,7 +261,7 @@ def say(
     facts: object,
     log: logging.Logger = log,
 ) -> None:
-    """Write a record: a text with its arguments; the traceback comes as text where something in it is not shown, so that no handler writes it out."""
+    """Log a text with its arguments. If values are hidden, the traceback is logged as text, so that no log handler writes them."""
     if not log.isEnabledFor(level):
         return
     if error is None or not hidden:
@@ -273,7 +273,7 @@ def say(
 
 
 def trace_id_of(span: AttemptSpan | None, block: bytes | None) -> str:
-    """The trace that a failure is told with, of a message with these headers; empty where it is in none."""
+    """The trace id to name with a failure; from the headers if there is no span, and empty if there is no trace."""
     if span is not None:
         return span.trace_id
     parent = traceparent.sent_in(block)
@@ -281,7 +281,7 @@ def trace_id_of(span: AttemptSpan | None, block: bytes | None) -> str:
 
 
 def error_of(outcome: Outcome) -> BaseException | str:
-    """What went wrong, for a span or a line of output."""
+    """The error of an outcome, for a span or a line of output."""
     match outcome:
         case Failed(error) | Undecodable(error):
             return error
@@ -292,6 +292,6 @@ def error_of(outcome: Outcome) -> BaseException | str:
 
 
 def told(outcome: Outcome) -> str:
-    """What went wrong, in one line of a log."""
+    """The error of an outcome, in one line of a log."""
     error = error_of(outcome)
     return raised.line(error) if isinstance(error, BaseException) else error

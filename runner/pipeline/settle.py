@@ -1,9 +1,9 @@
 """Settling: the one place where an outcome becomes an ack, a nak or a dead letter.
 
 Rule 1: a dead letter is confirmed before its message is terminated.
-Rule 2: where its key is to be parked, that is on record before, too: nothing of the key passes it.
-Rule 3: a suspect's record is dropped before the nak: redelivered at once, the message would meet it. Otherwise after
-        the answer: a verdict on what killed its process stands until then.
+Rule 2: if its key is to be parked, the mark is on record before the message is terminated, too: no message of the key overtakes it.
+Rule 3: before a nak, the start record of a suspect is removed, because the message may be redelivered at once and would find it. In
+        all other cases it is removed after the server's answer: until then the record shows what killed the process.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from runner.runtime.runtime import Runtime
 log = logging.getLogger("jetrunner.settling")
 
 REPEAT_SECONDS = 30.0
-"""Delay of a message whose fate could not be stored."""
+"""Delay before a message comes again whose dead letter could not be stored, or that could not be settled."""
 WITHDRAW_SECONDS = 1.0
 
 
@@ -65,20 +65,20 @@ class Settling:
         self._last = LastErrors(runtime, binding.function) if binding.max_age is not None else None
         self._now = runtime.connection.clock.now
         self.ending: Callable[[Incoming, Settlement], Awaitable[None]] | None = None
-        """Awaited before a message is settled, where more than its own answer tells of its end. Raises ServerError."""
+        """Awaited before a message is settled, for functions that also record the end elsewhere. Raises ServerError."""
 
     def _left(self, incoming: Incoming) -> float:
-        """Seconds until the message is too old for its function; below 0: it is."""
+        """Seconds until the message is too old for its function; negative once it is."""
         max_age = self._binding.max_age
         return math.inf if max_age is None else max_age - (self._now() - incoming.stored_ns / 1e9)
 
     def passed_over(self, incoming: Incoming) -> bool:
-        """Whether a message without a body is a marker of the server's, and none for a handler; then it is settled."""
+        """Whether a message without a body is the server's delete marker; then it is settled, and no handler runs."""
         delivery = incoming.delivery
         marker = is_marker(delivery.header)
         if marker:
             log.debug(
-                "%s: %s marks that its subject's last message is gone", self._binding.function, incoming.id
+                "%s: %s is the server's marker of a deleted message", self._binding.function, incoming.id
             )
             delivery.source.settle(delivery, b"+ACK")
         return marker
@@ -100,13 +100,13 @@ class Settling:
         return True
 
     async def finish(self, incoming: Incoming, outcome: Outcome) -> None:
-        """Decide by the retry policy, then do it; a message that is settled already is left alone."""
+        """Decide by the retry policy what follows, and do it. A settled message is left alone."""
         delivery, binding, stats = incoming.delivery, self._binding, self._stats
         if delivery.settled or delivery.finishing:
             return
         delivery.finishing = True
         ended = ran(delivery)  # `again` makes the delivery ready for its next attempt
-        hide = self._attempts.hiding(incoming)  # of what the delivery is now
+        hide = self._attempts.hiding(incoming)  # of the delivery as it is now
         settlement = settle(outcome, delivery.attempt, binding.retry, random(), self._left(incoming))
         if self.ending is not None:
             await self.ending(incoming, settlement)
@@ -156,7 +156,7 @@ class Settling:
         self._attempts.end(span, incoming, settlement, outcome, ended, hide)
 
     def _time(self, incoming: Incoming, ended: Ran, *, succeeded: bool) -> None:
-        """Count how long it has waited for its first attempt, and taken until now where it has succeeded."""
+        """Count how long a message waited for its first attempt, and, if it has succeeded, how long it took until now."""
         delivery, stats = incoming.delivery, self._stats
         if (delivery.deliveries or delivery.attempt) > 1:
             stats.redelivered += 1
@@ -170,7 +170,7 @@ class Settling:
             await self._suspects.drop(incoming)
 
     async def _note(self, incoming: Incoming, outcome: Outcome) -> None:
-        """Keep what it has failed with: it may be too old when its next attempt is due."""
+        """Keep the message's error: the message may be too old when its next attempt is due."""
         if self._last is not None and (last := failure(outcome)) is not None:
             error = outcome.error if isinstance(outcome, Failed) else None
             last = structs.replace(last, traceback=trace_of(error))
@@ -181,6 +181,6 @@ class Settling:
             self._last.forget(incoming)
 
     async def give_back(self, incoming: Incoming) -> None:
-        """Give a message back that has not started, or was cancelled; deaths of other processes stay on record."""
+        """Give back a message that has not started, or was cancelled. Deaths of other processes stay on record."""
         await self._suspects.withdraw(incoming, WITHDRAW_SECONDS)
         incoming.delivery.source.give_back(incoming.delivery)

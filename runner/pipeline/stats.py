@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from runner.core.histogram import LONGEST, Histogram, index
+from runner.core.rate import Rate
 from runner.jetstream.reply import stored_at
 
 MOST_READ = 200
-"""Of twice as many messages between two sweeps, every third, fifth… one is read, and counts for those between."""
+"""Beyond about so many messages between two sweeps, only every third, fifth, … one is read, and counts for its neighbours."""
 Traced: TypeAlias = tuple[str, float, float]
 """The id of a trace, the seconds in the handler, and when they ended, in Unix time."""
-WINDOW_SECONDS = 10.0
 RECENT_SECONDS = 60.0
 
 
 class JoinCounts:
-    """What a function that joins parts has done without all of them, since the start."""
+    """Counters since the start of a function that joins parts: of missing and late parts, and of waiting events."""
 
     __slots__ = ("late", "missing", "waiting")
 
@@ -37,7 +37,7 @@ class Stats:
 
     __slots__ = (
         "_histogram",
-        "_marks",
+        "_rate",
         "_recent",
         "_server_now",
         "acked",
@@ -51,7 +51,6 @@ class Stats:
         "redelivered",
         "retried",
         "spans",
-        "started_at",
         "takeovers",
         "traced",
         "wait",
@@ -76,21 +75,21 @@ class Stats:
         """Seconds in the handler, not yet counted: appending is all that the hot path pays."""
         self._histogram = Histogram()
         self.ended: list[Any] = []
-        """Of each message that succeeded at its first attempt: its reply, when its handler began, and when it was settled."""
+        """For each message that succeeded at its first attempt: its reply, when its handler began, and when it was settled."""
         self.spans: list[Any] = []
-        """Of each attempt with a span: the span, and the seconds in the handler."""
+        """For each attempt with a span: the span, and the seconds in the handler."""
         self.traced: dict[int, Traced] = {}
-        """The last one whose trace is kept, by the bucket of its duration."""
+        """By the bucket of its duration, the last attempt whose trace is kept."""
         self.wait = Histogram()
         """Time from the publish to the start of the first attempt."""
         self.latency = Histogram()
-        """Time from the publish until it was settled, of those that succeeded."""
+        """Time from the publish of a message until it was settled, for those that succeeded."""
         self.takeovers = Histogram()
         """Time from the claim of another instance's shard until its messages may start."""
-        self.started_at = time.monotonic()
-        self._marks: deque[tuple[float, int]] = deque()
-        self._recent: deque[tuple[float, int, int]] = deque([(self.started_at, 0, 0)])
-        """When, and how many attempts had ended and failed then, over a minute."""
+        now = time.monotonic()
+        self._rate = Rate(now)
+        self._recent: deque[tuple[float, int, int]] = deque([(now, 0, 0)])
+        """Over the last minute: a time, and how many attempts had ended and failed by then."""
 
     @property
     def duration(self) -> Histogram:
@@ -101,8 +100,7 @@ class Stats:
     def collect(self) -> None:
         """Count the durations that were noted since the last time; called about ten times a second."""
         durations, self.durations = self.durations, []
-        for us, times in Counter(map(int, map((1e6).__mul__, durations))).items():
-            self._histogram.count(us, times)
+        self._histogram.count_seconds(durations)
         if self.spans:
             self._keep_traced()
         ended, self.ended = self.ended, []
@@ -118,27 +116,30 @@ class Stats:
                 self.latency.count(int((settled - stored) * 1e6), times)
 
     def took(self, seconds: float, span: Any) -> None:
-        """Note the time of an attempt in its handler, and its span where it has one."""
+        """Note the seconds of an attempt in its handler, and its span if it has one."""
         self.durations.append(seconds)
         if span is not None:
             self.spans += (span, seconds)
 
     def _keep_traced(self) -> None:
         spans, self.spans = self.spans, []
-        for span, seconds in zip(spans[::2], spans[1::2], strict=True):
-            if span.sampled:
-                self.traced[index(min(int(seconds * 1e6), LONGEST))] = span.trace_id, seconds, time.time()
+        now, found = time.time(), set[int]()
+        for at in range(len(spans) - 2, -1, -2):  # the newest first: of each bucket only its ids are read
+            bucket = index(min(int(spans[at + 1] * 1e6), LONGEST))
+            if bucket not in found and spans[at].sampled:
+                found.add(bucket)
+                self.traced[bucket] = spans[at].trace_id, spans[at + 1], now
 
     def _ahead(self) -> float:
-        """Seconds that the server's Unix time is more than the monotonic time here."""
+        """The server's Unix time minus the monotonic time here, in seconds."""
         return self._server_now() - time.monotonic()
 
     def waited(self, stored_ns: int, started: float) -> None:
-        """A first attempt began then, that does not end as most do."""
+        """Count the wait of a first attempt that does not end the usual way."""
         self.wait.count(int((started + self._ahead() - stored_ns / 1e9) * 1e6))
 
     def succeeded(self, stored_ns: int) -> None:
-        """A message is settled that did not succeed as most do."""
+        """Count the latency of a message that did not succeed the usual way."""
         self.latency.count(int((self._server_now() - stored_ns / 1e9) * 1e6))
 
     @property
@@ -147,10 +148,8 @@ class Stats:
         return self.acked + sum(self.dead.values())
 
     def mark(self, now: float) -> None:
-        """Remember where the count stands; called about once a second."""
-        self._marks.append((now, self.handled))
-        while now - self._marks[0][0] > WINDOW_SECONDS:
-            self._marks.popleft()
+        """Remember the present counts; called about once a second."""
+        self._rate.mark(now, self.handled)
         self._recent.append((now, self.attempts, self.failed))
         while now - self._recent[0][0] > RECENT_SECONDS:
             self._recent.popleft()
@@ -166,16 +165,15 @@ class Stats:
         return self.attempts - attempts, self.failed - failed
 
     def begin_recent(self, now: float) -> None:
-        """Forget what was before."""
+        """Begin the last minute anew."""
         self._recent = deque([(now, self.attempts, self.failed)])
 
     def rate(self, now: float) -> float:
         """Messages a second over the window."""
-        since, count = self._marks[0] if self._marks else (self.started_at, 0)
-        return (self.handled - count) / max(now - since, 1e-3)
+        return self._rate.read(now, self.handled)
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        """All of it as plain values; durations as histogram buckets, which can be merged."""
+        """The counters as plain values; durations as histogram buckets, which can be merged."""
         return {
             "handled": self.handled,
             "acked": self.acked,

@@ -1,4 +1,4 @@
-"""How the messages of a batch begin and end: each as if it had come alone."""
+"""Begins and ends the messages of a batch, each as if it had come alone."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ clock = time.monotonic
 
 
 class Single(Struct, frozen=True):
-    """The ways of a single message."""
+    """The pipeline's functions for a single message."""
 
     handle: Callable[[Delivery, Any, bool], Awaitable[None]]
-    """The whole way, in a slot's task; whether the gate has admitted it to a trace."""
+    """Runs a message in a slot's task; the last argument says whether the gate has admitted it to a trace."""
     send: Callable[[Delivery, list[Staged]], Coroutine[Any, Any, bool]]
-    """Store what was made, and settle; whether it has succeeded."""
+    """Stores outputs and settles; returns whether the message has succeeded."""
     safely: Callable[[Delivery, Coroutine[Any, Any, Any]], Awaitable[Any]]
-    """Run what settles a message: when it raises, that message alone comes again."""
+    """Awaits the coroutine that settles a message; if it raises, only this message comes again."""
     stored: Waiter
-    """The answer to an output that was sent without waiting."""
+    """Called with the answer to an output that was sent without waiting."""
 
 
 class Together:
-    """Of one function."""
+    """Begins and ends the messages of one function's batches."""
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class Together:
         self._send = outputs.send
 
     def plain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Those that may be called together with others; the rest takes the way of a single message."""
+        """The messages that may be called together; each other one goes the way of a single message."""
         plain = [each for each in deliveries if not each.careful and each.body]
         if self._ages:
             plain = [each for each in plain if not self._settling.aged(each)]
         return plain
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
-        """Begin their attempts."""
+        """Begin the attempts of these messages."""
         if not self._traced:
             return
         admit, begin = self._tracing.gate.admit, self._attempts.begin
@@ -80,7 +80,7 @@ class Together:
                 delivery.span = begin(delivery)
 
     async def handle(self, delivery: Delivery, task: asyncio.Task[Any]) -> None:
-        """The way of a single message."""
+        """Run one message alone."""
         admitted = self._traced and self._tracing.gate.admit(delivery.header)
         await self._single.handle(delivery, task, admitted)
 
@@ -90,9 +90,9 @@ class Together:
         made: Sequence[Any],
         staged: Sequence[list[Staged] | None] | None,
     ) -> Iterator[Awaitable[None]]:
-        """Settle messages once what their handler has made is stored. Gives what has to be awaited for that: nothing for most."""
+        """Settle messages once their outputs are stored. Yields what has to be awaited for that; for most messages that is nothing."""
         self.took(deliveries)
-        if staged is None and not self.publishes and not self._observed:  # as most are
+        if staged is None and not self.publishes and not self._observed:  # as most batches are
             now, ended = clock(), self._stats.ended
             for delivery in deliveries:
                 if delivery.span is not None and not delivery.settled:
@@ -112,7 +112,7 @@ class Together:
                 yield self._single.safely(delivery, self._single.send(delivery, published or []))
 
     def ack(self, delivery: Delivery) -> None:
-        """It has succeeded, and nothing is left to be stored."""
+        """Acknowledge a message that has succeeded, and has no more outputs to store."""
         if self._observed and not delivery.settled:
             self._attempts.end(delivery.span, read(delivery), Ack(), Succeeded(), ran(delivery))
         elif delivery.span is not None and not delivery.settled:
@@ -122,22 +122,22 @@ class Together:
         self._stats.ended += (delivery.reply, delivery.started, clock())
 
     def took(self, deliveries: Sequence[Delivery]) -> None:
-        """Their handler has ended now."""
+        """The handler of these messages has ended now: note the time that it took."""
         if deliveries:
             self._stats.durations.extend([clock() - deliveries[0].started] * len(deliveries))
 
     def send(self, delivery: Delivery, result: Any, stored: Waiter) -> bool:
-        """Send a single output; `stored` is called with the answer. False where `store` has to."""
+        """Send a single output; `stored` is called with the answer. False if `store` has to do it."""
         delivery.result = result
         return not self._observed and self._send(delivery, result, stored)
 
     async def store(self, delivery: Delivery, result: Any, staged: list[Staged] | None) -> bool:
-        """Store what was made of it and settle it, however long that takes; whether it has succeeded."""
+        """Store a message's outputs and settle it, however long that takes; whether it has succeeded."""
         delivery.result = result
         return bool(await self._single.safely(delivery, self._single.send(delivery, staged or [])))
 
     async def failed(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle one that did not succeed."""
+        """Settle a message that did not succeed."""
         if delivery.started:
             self._stats.durations.append(clock() - delivery.started)
         await self._single.safely(delivery, self._settling.finish(read(delivery), outcome))

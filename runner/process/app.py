@@ -19,7 +19,6 @@ from runner.bindings import Binding
 from runner.cluster.members import Members
 from runner.cluster.ownership import Ownership
 from runner.config import Settings
-from runner.consumers.function import Function
 from runner.core import identity
 from runner.discovery import Project
 from runner.errors import JetrunnerError, Unreachable, several
@@ -29,22 +28,22 @@ from runner.jetstream.connection import Connection, connect
 from runner.jetstream.publisher import retry_until
 from runner.jetstream.server import check_server, led
 from runner.jetstream.topology import Topology
-from runner.ordered.function import OrderedFunction
 from runner.pipeline.relay import Relay
 from runner.process.drain import Running, drain
 from runner.process.ended import lost, single
+from runner.process.function import Function
 from runner.process.health import Health
 from runner.process.http import OverHttp, follow, open_web, tell_unserved, web
 from runner.process.lifespan import alive
 from runner.process.minutes import Minutes
 from runner.process.newcomers import warn_of_newcomers
 from runner.process.resolve import places_now
-from runner.process.rounds import Answering, start_rounds, sweep
+from runner.process.rounds import Answerers, start_rounds, sweep
 from runner.process.schedules import Schedules, keep, stand
 from runner.process.sentmetrics import sending
 from runner.process.served import Served, warn_of_stored
 from runner.process.status import StatusAnswers, Work
-from runner.runtime.cellline import Given
+from runner.runtime.cellline import GivenFunctions
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.refused import tell
 from runner.runtime.runtime import Instance, Observer, Runtime
@@ -62,7 +61,7 @@ PATIENCE_SECONDS = 5.0
 
 
 async def always() -> bool:
-    """Nothing is waited for."""
+    """Start at once: nothing is waited for."""
     return True
 
 
@@ -72,18 +71,18 @@ class Serving(Struct, frozen=True, kw_only=True):
     project: Project
     settings: Settings
     functions: Sequence[Binding]
-    """Of the project's: those that run here."""
+    """The functions of the project that run here."""
     stop: Stop
     supervised: bool = False
-    """Another process watches over this one, and tells when no collector takes traces."""
+    """Whether another process watches over this one, and tells when no collector takes traces."""
     may_start: Callable[[], Awaitable[bool]] = always
-    """Awaited once every function has its stream, before anything is made or taken; False ends the process there."""
+    """Awaited once every function's stream is found, before anything is made or a message is taken; False ends the process."""
     ready: Callable[[Sequence[Served]], None] = lambda functions: None
     """Called once all functions work."""
     observer: Observer | None = None
     schedules: Schedules = "stand"
-    given: Given | None = None
-    """Of a project that does not stand in its folder: how a child process comes by it."""
+    given: GivenFunctions | None = None
+    """How a child process gets the functions, if they are not in the project's folder."""
     http: OverHttp | None = None
     """Where functions with `@route` are served; None: they do not run here."""
 
@@ -126,7 +125,7 @@ async def serve(serving: Serving) -> None:
 
 
 class Kinds(NamedTuple):
-    """The functions that run here, by what they are called with."""
+    """The functions that run here: those that read messages, answer requests, or answer HTTP requests."""
 
     reading: Sequence[Binding]
     answering: Sequence[Binding]
@@ -134,7 +133,7 @@ class Kinds(NamedTuple):
 
 
 def kinds(serving: Serving) -> Kinds:
-    """Sort them; those with `@route` run where HTTP is served. Raises UsageError for two that answer the same requests."""
+    """Sort the functions; those with `@route` run only if HTTP is served. Raises UsageError if two answer the same requests."""
     if errors := require_apart(serving.functions):
         raise several(errors)
     every = serving.functions
@@ -189,32 +188,27 @@ async def _run(
     found: Kinds,
     started: asyncio.Event,
 ) -> None:
-    """Run what is there until it is asked to stop, and drain it."""
+    """Start all parts of the process, run until it is asked to stop, and drain it."""
     connection, settings, stop, tasks = runtime.connection, serving.settings, serving.stop, runtime.tasks
     ordered = [binding.function for binding, _ in placed if binding.ordered_by]
     members = Members(runtime, ordered, runtime.instance)
-    running = [
-        OrderedFunction(runtime, binding, stream, members.own)
-        if binding.ordered_by
-        else Function(runtime, binding, stream)
-        for binding, stream in placed
-    ]
-    shards = Ownership(runtime, members, [each for each in running if isinstance(each, OrderedFunction)])
+    running = [Function(runtime, binding, stream, members.own) for binding, stream in placed]
+    shards = Ownership(runtime, members, [each.shards for each in running if each.shards is not None])
     relay, service = Relay(runtime), Service(runtime, found.answering, serving.project.version)
     served = web(runtime, serving.project, found.routed, serving.http)
     edge = served.edge if served is not None else None
-    answering: list[Answering] = [service] if edge is None else [service, edge]
+    answering: list[Answerers] = [service] if edge is None else [service, edge]
     responders = [responder for each in answering for responder in each.responders]
     every: list[Served] = [*running, *responders]
-    asked = runtime.requester.targets
+    asked = runtime.requester.callees
     told = responders, edge, asked, lambda: runtime.tracing.lost
     health = Health(running, lambda: unready(connection, stop, every), *told)
     sent = sending(tasks, runtime.project, runtime.instance, health.families)
     async with health.listen(settings.health) if settings.health else nullcontext(), sent:
-        # First: the very first message may block the loop.
+        # The sweep is first, with its watchdog: the very first message may block the loop.
         tasks.start_soon(sweep, runtime, running, relay, answering)
         started.set()  # from here on there may be something to drain
-        # Who begins asks what others read.
+        # Answers come before functions begin: an instance that begins asks the others what they read.
         minutes = Minutes(connection, runtime.project, runtime.instance, running, responders)
         work = Work(running, responders, asked)
         await StatusAnswers(connection, runtime.project, runtime.instance, work, minutes).open()
@@ -249,17 +243,17 @@ async def _run(
 
 
 async def begin(functions: Sequence[Function]) -> None:
-    """All of them read their messages; what the server refuses of one is told before another has worked."""
+    """Have all functions read their messages. All are prepared first: if the server refuses one, none has worked yet."""
     for function in functions:
-        await function.prepare()
+        await function.intake.prepare()
     for function in functions:
-        await function.start()
+        await function.intake.start()
 
 
 async def make_own_streams(
     connection: Connection, topology: Topology, placed: Sequence[tuple[Binding, str]]
 ) -> None:
-    """Our own streams are there, with as many replicas as those that the functions read and write."""
+    """Make sure of our own streams, with as many replicas as the streams that the functions read and write."""
     outputs = [binding.output.wildcard for binding, _ in placed if binding.output is not None]
     replicas = topology.replicas([stream for _, stream in placed], outputs)
     gathers = any(binding.joins is not None for binding, _ in placed)
@@ -270,7 +264,7 @@ async def make_own_streams(
 
 
 async def give_up(stop: Stop, started: asyncio.Event, starting: anyio.CancelScope) -> None:
-    """Asked to stop before it has started, a process has nothing to drain."""
+    """Cancel the start if the process is asked to stop before it has started: it has nothing to drain yet."""
     await stop.draining.wait()
     if not started.is_set():
         starting.cancel()

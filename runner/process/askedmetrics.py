@@ -1,6 +1,7 @@
 """Metrics of the functions that this process asks.
 
-Instances come and go under ever new names, so none has a series of its own: they are counted by state. `runner status` names them.
+An instance gets a new name at each start, so instances have no series of their own: they are counted by state. `runner status` names
+them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from prometheus_client.core import Metric
 from runner.core.backend import State
 from runner.core.ejection import Reason
 from runner.process.metrictext import Labels, family
-from runner.requests.target import Target
+from runner.requests.callee import Callee
 from runner.requests.view import asked_here
 
 
-def families(targets: Mapping[tuple[str, str], Target], now: float) -> list[Metric]:
-    """Those of each function that was asked, of more than 100 the first in the order of names."""
-    each = [(_label(target), target.balancer) for target in asked_here(targets)]
+def families(callees: Mapping[tuple[str, str], Callee], now: float) -> list[Metric]:
+    """The metrics of the asked functions; of more than 100 functions, those of the first 100 by name."""
+    each = [(_label(callee), callee.balancer) for callee in asked_here(callees)]
     states: list[tuple[Labels, float]] = []
     weights: list[tuple[Labels, float]] = []
     latencies: list[tuple[Labels, float]] = []
@@ -47,5 +48,5 @@ def families(targets: Mapping[tuple[str, str], Target], now: float) -> list[Metr
     ]  # fmt: skip
 
 
-def _label(target: Target) -> Labels:
-    return {"project": target.project, "function": target.function}
+def _label(callee: Callee) -> Labels:
+    return {"project": callee.project, "function": callee.function}

@@ -1,7 +1,7 @@
-"""What a cell does: it imports the project, begins its lifespan, and runs one message after the other until it is not needed.
+"""The work of a cell: it imports the project, begins its lifespan, and runs one message after the other until it is not needed.
 
-It settles nothing and publishes nothing: what a handler has made goes to the process that has started the cell. Its own
-connection is for what handlers ask.
+A cell settles nothing and publishes nothing: outputs go to the process that has started it. Its own connection is for the requests
+of handlers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from runner.pipeline.hiding import Hiding
 from runner.pipeline.message import read
 from runner.pipeline.outputs import Outputs
 from runner.process.lifespan import alive
-from runner.runtime.cellline import Begun, CellLine, CellSetup, Job, Late, Ready, Report, Unfit
+from runner.runtime.cellline import Begun, CellLine, CellSetup, Job, Late, Ready, Report, UnfitCell
 from runner.runtime.runtime import Instance, Runtime
 from runner.telemetry import settings as telemetry
 from runner.telemetry.tracing import Tracing
@@ -51,14 +51,14 @@ DIE_WITH_PARENT = 1
 
 
 def die_with_parent() -> None:
-    """Be killed when the process that has started this one ends; elsewhere than on Linux the end of the line tells."""
+    """Have Linux kill this process when its parent ends. On other systems, this process ends when it sees the end of its line."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
 
 
 async def serve(descriptor: int, begin: Callable[[Settings], None]) -> None:
-    """Run until the line of this descriptor ends; `begin` is called with the settings before anything else."""
+    """Run the cell until the line of this descriptor ends; `begin` is called with the settings before anything else."""
     end = socket.socket(fileno=descriptor)
     line = await CellLine.open(end)
     setup: CellSetup | None = await line.receive()
@@ -102,17 +102,17 @@ async def _serve(line: CellLine, setup: CellSetup) -> None:
             tasks.cancel_scope.cancel()
         await anyio.to_thread.run_sync(tracing.shutdown, SHUTDOWN_SECONDS)
     except* JetrunnerError as group:
-        await line.send(Unfit(raised.message(_first(group))))
+        await line.send(UnfitCell(raised.message(_first(group))))
 
 
 def _project(setup: CellSetup) -> Project:
-    """The code that runs here. Raises UsageError."""
+    """The project that runs here. Raises UsageError."""
     if setup.given is None:
         return discovery.load(setup.root, setup.name)
     sys.path[:] = setup.given.path
     try:
-        project: Project = pickle.loads(setup.given.project)()  # noqa: S301  # of our own process
-    except Exception as error:  # of a test's modules, which may raise anything
+        project: Project = pickle.loads(setup.given.project)()  # noqa: S301  # our own process sent it
+    except Exception as error:  # the modules of a test may raise anything
         raise UsageError(f"the functions of a test cannot be imported: {raised.line(error)}") from error
     return project
 
@@ -124,22 +124,22 @@ def _first(error: BaseException) -> BaseException:
 
 
 async def _work(line: CellLine, runtime: Runtime, functions: dict[str, Binding]) -> None:
-    runs: dict[str, Run] = {}
+    runs: dict[str, CellRunner] = {}
     parent = os.getppid()
     job = await line.receive()
     while job is not None:
         binding = functions.get(job.function)
         if binding is None:
-            await line.send(Unfit(f"there is no function {job.function} in the code by now"))
+            await line.send(UnfitCell(f"there is no function {job.function} in the code by now"))
             return
         await line.send(Begun())
-        run = runs.setdefault(job.function, Run(runtime, binding))
+        run = runs.setdefault(job.function, CellRunner(runtime, binding))
         following = asyncio.create_task(line.receive())
-        # As every attempt, in the context as the lifespan left it.
+        # Every attempt runs with the context variables as the lifespan left them.
         report = runtime.slots.context.copy().run(asyncio.create_task, run(job))
         await asyncio.wait({following, report}, return_when=asyncio.FIRST_COMPLETED)
         if not report.done():
-            if os.getppid() != parent:  # nothing goes on here that may start elsewhere
+            if os.getppid() != parent:  # the parent has gone, and the message may start elsewhere
                 os._exit(1)
             runtime.slots.ending = True  # no thread is waited for
             report.cancel()
@@ -149,7 +149,7 @@ async def _work(line: CellLine, runtime: Runtime, functions: dict[str, Binding])
         job = await following
 
 
-class Run:
+class CellRunner:
     """Runs messages of one function."""
 
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
@@ -159,8 +159,8 @@ class Run:
         self._outputs = Outputs(runtime, binding)
 
     async def __call__(self, job: Job) -> Report | Late:
-        """One attempt, from its bytes to what it has made."""
-        source: Any = SimpleNamespace(number=job.shard)  # it is settled elsewhere
+        """Run one attempt, from the bytes of its message to its outputs."""
+        source: Any = SimpleNamespace(number=job.shard)  # the message is settled elsewhere
         delivery = Delivery(
             job.subject, job.reply, job.header, job.body, job.sequence, job.attempt, source, careful=True
         )
@@ -180,7 +180,7 @@ class Run:
             try:
                 result = await self._calling(arguments)
                 made = self._outputs.collect(result, context.seal() or [], incoming)
-            except BaseException as error:  # noqa: BLE001  # whatever user code raises is judged
+            except BaseException as error:  # noqa: BLE001  # any exception of user code is reported
                 return self._report(error)
             return Report("succeeded", made)
 

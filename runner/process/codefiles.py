@@ -1,8 +1,9 @@
-"""Where the project's own code is: what a reload watches.
+"""The files of the project's own code, which a reload watches.
 
-Rule 1: below the project's folder, every folder with Python files but those that are hidden, that others filled (virtual
-        environments, node_modules), or that hold tests. `functions/` and `streams/` are watched as a whole, apart from this.
-Rule 2: elsewhere, the folders of what the functions have imported and that nobody installed: a worker tells them.
+Rule 1: in the project's folder, every folder with Python files is watched, except for hidden ones, those that tools fill (virtual
+        environments, node_modules), and those of tests. `functions/` and `streams/` are watched as a whole, apart from this.
+Rule 2: elsewhere, the folders of modules are watched that functions have imported and that are no installed packages: a worker
+        tells them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ WHOLE = ("functions", "streams")
 _TEMPORARY = re.compile(
     r"[.#].*|.*~|\d+|sed\w{6}|flycheck_.*|.*\.(tmp|swp|swx|bak)(\..*)?|.*___jb_\w+___", re.DOTALL
 )
-"""Names of files that editors and tools write beside the one that is meant."""
+"""Names of temporary files that editors and tools write beside the edited file."""
 _TEST = re.compile(r"test_.*|.*_test\.py|conftest\.py")
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _OTHERS = frozenset({"__pycache__", "node_modules", *_INSTALLED})
@@ -32,52 +33,52 @@ _APART = frozenset({*WHOLE, "test", "tests"})
 
 
 class Code(Struct, frozen=True):
-    """What was found at one time."""
+    """The code as one look has found it."""
 
     folders: tuple[str, ...]
-    """With Python files in them or below, or that may become packages."""
+    """Folders that have Python files in them or below, or may become packages."""
     stamps: dict[str, int]
     """The time of the last change of each file of code."""
 
 
 def is_file(name: str) -> bool:
-    """Whether a file of this name is one that somebody meant to write."""
+    """Whether a file with this name is not a temporary file."""
     return not _TEMPORARY.fullmatch(name)
 
 
 def is_code(name: str) -> bool:
-    """Whether a file of this name may be a module of the project's, and no test."""
+    """Whether a file with this name may be a module of the project, and is not a test."""
     return name.endswith(".py") and is_file(name) and not _TEST.fullmatch(name)
 
 
 def is_folder(name: str) -> bool:
-    """Whether a folder of this name may hold something of the project's."""
+    """Whether a folder with this name may have files of the project."""
     return not name.startswith(".") and name not in _OTHERS
 
 
 def stamp(path: str) -> int | None:
     """When a file was changed last; None when there is none."""
     try:
-        return os.stat(path).st_mtime_ns  # noqa: PTH116  of very many files
+        return os.stat(path).st_mtime_ns  # noqa: PTH116  called for very many files
     except OSError:
         return None
 
 
 def forget_compiled(file: Path) -> None:
-    """Remove what Python has compiled of a file that changed: it tells sources apart by size and whole seconds."""
+    """Remove the compiled form of a changed source: Python sees a change only in the size, or in the time in whole seconds."""
     if file.suffix == ".py":
         with suppress(OSError, NotImplementedError):
             Path(cache_from_source(str(file))).unlink()
 
 
 def find(root: Path | None, elsewhere: Iterable[str]) -> Code:
-    """Look through the project's folder, and at these others."""
+    """Look through the project's folder and those below it (but for rule 1), and through these other folders alone."""
     folders: list[str] = []
     stamps: dict[str, int] = {}
     seen: set[str] = set()
 
     def look(folder: str, depth: int | None) -> bool:
-        """Whether there is code in it or below; the depth is None for one whose folders do not count."""
+        """Whether there is code in a folder or below it. With depth None the folders below it do not count."""
         real = os.path.realpath(folder)
         if real in seen:
             return False
@@ -110,7 +111,7 @@ def find(root: Path | None, elsewhere: Iterable[str]) -> Code:
 
 
 def imported_elsewhere(root: Path) -> list[str]:
-    """The folders outside the project of modules that this process has imported and that nobody installed."""
+    """The folders outside the project with modules that this process has imported, and that are no installed packages."""
     # Not `sys.prefix`: it may be /usr, and the project in /usr/src.
     installed = {os.path.realpath(path) for name, path in sysconfig.get_paths().items() if "lib" in name}
     found: dict[str, None] = {}

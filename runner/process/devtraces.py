@@ -16,9 +16,9 @@ VARIABLE = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 
 @contextmanager
 def kept(root: Path, environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """For the time of the block; what workers are to have in their environment, so that their spans come here.
+    """Keep traces for the time of the block; yields the environment variables by which workers send their spans here.
 
-    Nothing is kept where spans go nowhere over OTLP, or to a collector by https: who checks certificates is to do so itself.
+    Nothing is kept if spans are not sent over OTLP, or go to a collector by https: then workers check its certificate themselves.
     """
     found = settings.load(environ)
     if found.exporter != "otlp" or not found.endpoint.startswith("http://"):

@@ -1,4 +1,4 @@
-"""The drain: everything is asked to stop at once, what runs may finish, and one clock bounds all of it."""
+"""The drain: all parts of a process are asked to stop at once, running handlers may finish, and one time limit holds for all."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from runner.cluster.ownership import Ownership
-from runner.consumers.function import Function
 from runner.pipeline.relay import Relay
+from runner.process.function import Function, Intake
 from runner.runtime.runtime import Runtime
 from runner.runtime.stop import Stop, together, unless
 from runner.services.service import Service
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("jetrunner")
 
 ABANDON_SECONDS = 2.0
-"""Time to give back what was cancelled; the server takes it back by itself, later."""
+"""Time to give back cancelled messages; later the server delivers them again by itself."""
 REMEMBER_SECONDS = 1.0
 
 
 class Running(NamedTuple):
-    """What a process runs."""
+    """The parts of a process that a drain ends."""
 
     functions: Sequence[Function]
     relay: Relay
@@ -39,17 +39,17 @@ class Running(NamedTuple):
 
 
 async def drain(runtime: Runtime, running: Running, stop: Stop) -> None:
-    """Give back what has not started, let the rest finish, and cancel it when that takes too long.
+    """Give back messages that have not started, let the others finish, and cancel them when that takes too long.
 
-    Requests that have come are answered: nobody gives them back.
+    Requests that have come are answered: they cannot be given back.
     """
     functions, relay, shards, service, web = running
     log.info("draining")
     give_up = time.monotonic() + runtime.settings.drain_timeout
     for function in functions:
         function.pipeline.suspects.excuse()
-    sources: tuple[Function | Relay, ...] = (*functions, relay)
-    with anyio.move_on_after(runtime.settings.drain_timeout):  # each takes round trips to the server
+    sources: list[Intake | Relay] = [*(each.intake for each in functions), relay]
+    with anyio.move_on_after(runtime.settings.drain_timeout):  # each step takes round trips to the server
         ways = [service.leave, *(source.stop_pulling for source in sources)]
         if web is not None:
             ways.append(web.leave)
@@ -74,7 +74,7 @@ async def drain(runtime: Runtime, running: Running, stop: Stop) -> None:
                 + sum(function.unsettled for function in functions)
             )
             log.warning("cancelling what still runs: %d", left)
-            await runtime.slots.end()  # first: what goes back may start elsewhere at once
+            await runtime.slots.end()  # first: a message that is given back may start elsewhere at once
             with anyio.move_on_after(ABANDON_SECONDS):
                 await together(source.abandon for source in sources)
             break
@@ -85,6 +85,6 @@ async def drain(runtime: Runtime, running: Running, stop: Stop) -> None:
     if web is not None:
         with anyio.move_on_after(REMEMBER_SECONDS):
             await web.close()
-    # A durable deleted until the next start goes on where this one ended.
+    # With its floor saved, a durable that is deleted before the next start goes on where it was.
     with anyio.move_on_after(REMEMBER_SECONDS):
-        await together(function.remember for function in functions)
+        await together(each.durables.remember for each in functions if each.durables is not None)

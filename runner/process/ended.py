@@ -1,4 +1,4 @@
-"""What a process has ended with: the one error of several that is worth telling."""
+"""The end of a process by errors: chooses the one error to tell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from runner.jetstream.connection import Connection
 
 
 def lost(connection: Connection, error: BaseException) -> Unreachable | None:
-    """What an error is that came because the connection was lost and has not come back; None for every other."""
+    """`Unreachable`, if an error came because the connection was lost and has not come back; None for every other error."""
     if connection.is_connected or not isinstance(error, JetrunnerError) or error.exit_code != 1:
         return None
     return Unreachable(
@@ -17,7 +17,7 @@ def lost(connection: Connection, error: BaseException) -> Unreachable | None:
 
 
 def single(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error worth telling out of what a task group collected."""
+    """The error to tell among those of a task group: one of the runner's own, if there is one."""
     flat: list[BaseException] = []
 
     def walk(error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of the functions of one process: a series a function, whatever it reads or answers."""
+"""Metrics of the functions of one process: each metric has a series for each function."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import get_args
 
 from prometheus_client.core import Metric
 
-from runner.consumers.function import Function
 from runner.core.answered import OK
 from runner.core.service import CODES, FAILED, NotStarted
 from runner.core.settlement import Reason
-from runner.ordered.function import OrderedFunction
 from runner.pipeline.stats import Stats
+from runner.process.function import Function
 from runner.process.metrictext import Labels, family, histogram
 from runner.process.served import Served
 from runner.services.counts import Counts
@@ -20,12 +19,14 @@ from runner.services.responder import Responder
 
 
 def families(functions: Sequence[Function], responders: Sequence[Responder], now: float) -> list[Metric]:
-    """All of them, but those without a series here."""
+    """All metrics of functions; a metric may have no series here."""
     reading = [(label_of(each), each.stats, each) for each in functions]
     answering = [(label_of(each), each.stats, each) for each in responders]
-    ordered = [(label, each) for label, _, each in reading if isinstance(each, OrderedFunction)]
+    ordered = [
+        (label, stats, shards) for label, stats, each in reading if (shards := each.shards) is not None
+    ]
     joining = [(label, joins) for label, _, each in reading if (joins := each.joins) is not None]
-    every: list[tuple[Labels, Stats, Served]] = [*reading, *answering]
+    every: list[tuple[Labels, Stats | Counts, Served]] = [*reading, *answering]
     working: list[tuple[Labels, Served, int]] = [*((label, each, each.busy) for label, _, each in reading),
                *((label, each, each.running) for label, _, each in answering)]  # fmt: skip
     return [
@@ -51,28 +52,28 @@ def families(functions: Sequence[Function], responders: Sequence[Responder], now
         family("jetrunner_slots_free", "gauge", "Handlers that may start besides those that run.",
                [(label, max(0, each.binding.concurrency - busy)) for label, each, busy in working]),
         family("jetrunner_pending", "gauge", "Messages not yet delivered, as the server last said.",
-               [(label, each.pending) for label, _, each in reading]),
+               [(label, each.intake.pending) for label, _, each in reading]),
         family("jetrunner_ack_pending", "gauge",
                "Messages delivered to any instance and not settled, as the server last said.",
-               [(label, each.unacked) for label, _, each in reading]),
+               [(label, each.intake.unacked) for label, _, each in reading]),
         family("jetrunner_lag_seconds", "gauge",
                "Age of the oldest message not yet delivered, when the server was last asked.",
-               [(label, each.lag) for label, _, each in reading]),
+               [(label, each.intake.lag) for label, _, each in reading]),
         family("jetrunner_shards", "gauge", "Shards of an ordered function that this instance works on.",
-               [(label, each.working) for label, each in ordered]),
+               [(label, shards.working) for label, _, shards in ordered]),
         family("jetrunner_parked_total", "counter", "Messages given up here whose key is parked behind them.",
-               [(label, each.stats.parked) for label, each in ordered]),
+               [(label, stats.parked) for label, stats, _ in ordered]),
         family("jetrunner_parked_keys", "gauge", "Keys that are parked or on their way back, as this instance knows.",
-               [(label, each.parked_keys) for label, each in ordered]),
+               [(label, shards.parked_keys) for label, _, shards in ordered]),
         histogram("jetrunner_takeover_seconds",
                   "Time from the claim of another instance's shard until its messages may start.",
-                  [(label, each.stats.takeovers) for label, each in ordered]),
+                  [(label, stats.takeovers) for label, stats, _ in ordered]),
         family("jetrunner_errors_unkept_total", "counter",
                "Errors of attempts to be retried that were not kept for `runner message show`.",
                [(label, each.unkept) for label, _, each in reading]),
         family("jetrunner_throttled", "gauge",
                "1 while an instance takes fewer messages, since it fails far more often than the others.",
-               [(label, int(bool(each.throttled))) for label, _, each in reading]),
+               [(label, int(each.throttled)) for label, _, each in reading]),
         family("jetrunner_rate", "gauge", "Messages ended a second, over ten seconds.",
                [(label, stats.rate(now)) for label, stats, _ in every]),
         family("jetrunner_gather_events", "gauge", "Events that wait for parts, as the server last said.",
@@ -88,7 +89,7 @@ def families(functions: Sequence[Function], responders: Sequence[Responder], now
                [sample for label, counts, _ in answering for sample in requests(label, counts)]),
         histogram("jetrunner_duration_seconds", "Time in the handler, of each attempt.",
                   [(label, stats.duration) for label, stats, _ in every],
-                  {each.binding.function: stats.traced for _, stats, each in every}),
+                  {each.binding.function: stats.traced for _, stats, each in reading}),
         histogram("jetrunner_wait_seconds",
                   "Time from the publish of a message to the start of its first attempt, by the server's clock; "
                   "of a request from its arrival to the start of its handler.",
@@ -101,12 +102,12 @@ def families(functions: Sequence[Function], responders: Sequence[Responder], now
 
 
 def label_of(function: Served) -> Labels:
-    """What names a function in each of its series."""
+    """The label that names a function in each of its series."""
     return {"function": function.binding.function}
 
 
 def requests(label: Labels, counts: Counts) -> list[tuple[Labels, int]]:
-    """How often a function has answered with each code; those of every function are there from the start."""
+    """How often a function has answered with each code; the codes that any function may have are there from the start."""
     codes = {OK: counts.acked, FAILED: 0, **counts.codes}
     reasons: tuple[NotStarted, ...] = ("overloaded", "expired", "draining")
     refused = {why: counts.not_started[why] for why in reasons}
@@ -123,6 +124,6 @@ def requests(label: Labels, counts: Counts) -> list[tuple[Labels, int]]:
 
 
 def outcomes(stats: Stats) -> dict[str, int]:
-    """How often each outcome was, those that never were included."""
+    """How often each outcome has occurred; outcomes that never have are included, with 0."""
     never = dict.fromkeys(get_args(Reason), 0)
     return {"ack": stats.acked, "retry": stats.retried, **never, **stats.dead}

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric
 
-from runner.consumers.function import Function
 from runner.errors import SettingsError
 from runner.jetstream import fork
 from runner.process import askedmetrics, functionmetrics, httpmetrics
+from runner.process.function import Function
 from runner.process.metrictext import family, written
-from runner.requests.target import Target
+from runner.requests.callee import Callee
 from runner.services.responder import Responder
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ PLAIN = "text/plain; charset=utf-8"
 
 
 class Health:
-    """Answers for one process. A blocked loop answers nothing: that is what `/livez` is for."""
+    """Answers for one process. A process with a blocked loop answers nothing: `/livez` is there to notice that."""
 
     def __init__(
         self,
@@ -36,17 +36,17 @@ class Health:
         ready: Callable[[], str],
         responders: Sequence[Responder] = (),
         web: Edge | None = None,
-        targets: Mapping[tuple[str, str], Target] | None = None,
+        callees: Mapping[tuple[str, str], Callee] | None = None,
         lost: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`targets` are the functions that this process asks, `lost` counts spans that did not arrive at their collector."""
-        self._targets = {} if targets is None else targets
+        """`callees` are the functions that this process asks, `lost` counts spans that did not arrive at their collector."""
+        self._targets = {} if callees is None else callees
         self._lost = lost
         self._functions = functions
         self._responders = responders
         self._web = web
         self._ready = ready
-        """Empty when ready, else the reason why not."""
+        """Returns why the process is not ready; empty when it is."""
 
     @asynccontextmanager
     async def listen(self, address: str) -> AsyncIterator[None]:
@@ -79,7 +79,7 @@ class Health:
             method, path, *_ = [*line.decode("latin-1").split(maxsplit=2), "", ""]
             path = path.partition("?")[0]
             if path == "/metrics" and method in ("GET", "HEAD"):
-                # A hundred functions are 0.1 s of writing: the loop must go on meanwhile.
+                # To write the metrics of 100 functions takes 0.1 s: the loop must go on meanwhile.
                 kind, data = await asyncio.to_thread(written, self.families(), accepted)
                 status = "200 OK"
             else:
@@ -96,7 +96,7 @@ class Health:
             writer.close()
 
     def respond(self, method: str, path: str) -> tuple[str, str, bytes]:
-        """Status line, content type and body for a request, but for `/metrics`."""
+        """Status line, content type and body for any request but one to `/metrics`."""
         if method not in ("GET", "HEAD"):
             return "405 Method Not Allowed", PLAIN, b"GET only\n"
         match path:

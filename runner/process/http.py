@@ -1,4 +1,4 @@
-"""HTTP in a process: what it listens on, which routes are declared, and how it is begun."""
+"""HTTP in a process: the socket, the declared routes, and the start of the gateway."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger("jetrunner.gateway")
 
 NEEDED = ("httptools", "uvicorn", "yaml")
 THRESHOLD = 50_000
-"""Objects that are made until the collector looks: at its own 700, it would look many times a second at what requests leave."""
+"""Number of new objects after which Python's collector runs. With its default of 700 it would run many times a second."""
 
 
 class OverHttp(Struct, frozen=True, kw_only=True):
@@ -33,18 +33,18 @@ class OverHttp(Struct, frozen=True, kw_only=True):
 
     listening: socket.socket
     routes: Sequence[Route] = ()
-    """Those that are declared beside functions with `@route`, and those of the settings."""
+    """Routes in addition to functions with `@route` and to declared routes."""
     access: Callable[[bytes], None] | None = None
     """Takes lines of the access log."""
 
 
 def is_possible() -> bool:
-    """Whether the packages are here that it needs."""
+    """Whether the packages that HTTP needs are installed."""
     return all(importlib.util.find_spec(name) is not None for name in NEEDED)
 
 
 def require() -> None:
-    """Raise SettingsError where they are not."""
+    """Raise SettingsError if a package that HTTP needs is missing."""
     if not is_possible():
         raise SettingsError(
             f"HTTP needs {' and '.join(NEEDED)}, which are not installed",
@@ -53,17 +53,17 @@ def require() -> None:
 
 
 class Web(Struct, frozen=True):
-    """What serves HTTP in this process, and what is declared for it."""
+    """The HTTP edge of this process, and the routes that are declared for it."""
 
     edge: Edge
     declarations: Declarations
     http: OverHttp
     all: Callable[[Sequence[Route]], Sequence[Route]]
-    """What is declared, with all that is served besides."""
+    """Adds to the declared routes all others that this process serves."""
 
 
 def web(runtime: Runtime, project: Project, bindings: Sequence[Binding], http: OverHttp | None) -> Web | None:
-    """Make it; None where nothing is served. Raises SettingsError and UsageError."""
+    """Make the `Web` of this process; None if it serves no HTTP. Raises SettingsError and UsageError."""
     if http is None:
         return None
     require()
@@ -80,15 +80,15 @@ def web(runtime: Runtime, project: Project, bindings: Sequence[Binding], http: O
 
 
 async def open_web(web: Web) -> None:
-    """Take requests from now on, and what is declared anew as long as the process runs."""
-    gc.collect()  # everything is imported and made: the collector need not look at it again, and at the rest less often
+    """Take requests from now on."""
+    gc.collect()  # everything is imported and made: the collector need not look at it again, and less often at the rest
     gc.freeze()
     gc.set_threshold(THRESHOLD, 20, 50)
     await web.edge.open(web.http.listening)
 
 
 async def follow(web: Web) -> None:
-    """Take what is declared anew, as long as the process runs."""
+    """Take over changes of the declared routes, as long as the process runs."""
 
     async def changes() -> AsyncIterator[Sequence[Route]]:
         async for routes in web.declarations.changes():
@@ -98,7 +98,7 @@ async def follow(web: Web) -> None:
 
 
 def tell_unserved(bindings: Sequence[Binding]) -> None:
-    """Say that functions with `@route` do not run here."""
+    """Log that functions with `@route` do not run here."""
     if bindings:
         names = ", ".join(each.both_names for each in bindings)
-        log.info("not served here, but by `runner gateway` and with --http HOST:PORT: %s", names)
+        log.info("routes that only `runner gateway` or --http HOST:PORT serve: %s", names)

@@ -9,11 +9,11 @@ from prometheus_client.core import Metric
 from runner.process.metrictext import family, histogram
 
 if TYPE_CHECKING:
-    from runner.gateway.counts import Counts
+    from runner.gateway.httpcounts import HttpCounts
 
 
-def families(counts: Counts) -> list[Metric]:
-    """All of them."""
+def families(counts: HttpCounts) -> list[Metric]:
+    """All metrics of the HTTP edge."""
     return [
         family(
             "jetrunner_http_requests_total",

@@ -21,7 +21,7 @@ log = logging.getLogger("jetrunner")
 
 @asynccontextmanager
 async def alive(project: Project) -> AsyncIterator[Any]:
-    """The project's lifespan around the block; what it yields is `ctx.state`."""
+    """Run the project's lifespan around the block; its yielded value is `ctx.state`."""
     if project.lifespan is None:
         yield None
         return
@@ -43,12 +43,12 @@ async def alive(project: Project) -> AsyncIterator[Any]:
             try:
                 await anext(generator, None)
             except Exception:
-                log.exception("the lifespan failed in its end")
+                log.exception("the lifespan has failed after its yield")
             await generator.aclose()
 
 
 def _place(error: BaseException, root: Path) -> str:
-    """Where in the project it was raised, or what it had called: the innermost line of its own; empty without one."""
+    """`, at FILE:LINE`, the innermost line of the project's own code in the traceback; empty without one."""
     own = [
         f"{file.relative_to(root)}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)

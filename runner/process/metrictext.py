@@ -1,4 +1,4 @@
-"""Our figures as families of `prometheus_client`, which writes them: as Prometheus' text, or as OpenMetrics with exemplars."""
+"""Makes metric families of our figures; `prometheus_client` writes them as Prometheus' text, or as OpenMetrics with exemplars."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EDGES = (*(f"{bound:g}" for bound in BOUNDS), "+Inf")
 
 
 def _bound_of(bucket: int) -> int:
-    """The first of BOUNDS that counts a bucket of ours, by its middle; INFINITY for none."""
+    """The index of the first bound that counts a bucket of `Histogram`, by the bucket's middle; INFINITY if none does."""
     middle = (lower(bucket) + lower(bucket + 1)) / 2e6
     return next((at for at, bound in enumerate(BOUNDS) if middle <= bound), INFINITY)
 
@@ -78,7 +78,7 @@ def histogram(
 
 
 def exemplars(traced: Mapping[int, Traced]) -> dict[int, Exemplar]:
-    """The last duration with a trace, by the index of the bound that counts it first."""
+    """The last duration with a trace for each bound, by the index of the first bound that counts the duration."""
     found: dict[int, Exemplar] = {}
     for bucket, (trace_id, seconds, when) in sorted(traced.items()):
         at = _BOUND_OF[bucket]
@@ -88,7 +88,7 @@ def exemplars(traced: Mapping[int, Traced]) -> dict[int, Exemplar]:
 
 
 def cumulated(histogram: Histogram) -> list[int]:
-    """How many durations are at most each of BOUNDS; one within the bucket of a bound counts by that bucket's middle."""
+    """How many durations are at most each of BOUNDS; a duration in the bucket of a bound counts by the bucket's middle."""
     counts = [0] * (INFINITY + 1)
     for bucket, count in enumerate(histogram.buckets):
         if count:

@@ -1,7 +1,7 @@
-"""What each function has done, minute by minute, in the bucket: an hour's figures outlive the instances that have it done.
+"""The figures of each function for each minute, in the bucket: they outlive the instance that has written them.
 
-Rule 1: nothing waits for a record. One that cannot be stored is part of the next.
-Rule 2: without the right to write them there are none; that is told once, in the log at the level debug.
+Rule 1: nothing waits for a record. If one cannot be stored, its figures are part of the next.
+Rule 2: without the right to write records there are none; the log tells so once, at the level debug.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Sequence
 import anyio
 import msgspec
 
-from runner.consumers.function import Function
 from runner.core import minutes
-from runner.core.minutes import Minute, Record
+from runner.core.minutes import Minute, MinuteRecord
 from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream.connection import Connection
 from runner.jetstream.kv import KV
 from runner.pipeline.stats import Stats
+from runner.process.function import Function
 from runner.services.counts import Counts
 from runner.services.responder import Responder
 
 log = logging.getLogger("jetrunner.minutes")
 
 LAST_SECONDS = 1.0
-"""A process that ends waits so long for its last record, at most."""
+"""Longest wait of an ending process for its last record."""
 
 
 class Minutes:
-    """Those of one instance."""
+    """Writes the minutes of one instance."""
 
     def __init__(
         self,
@@ -47,22 +47,22 @@ class Minutes:
         self._functions = functions
         self._responders = responders
         self._written: dict[str, Minute] = {}
-        """What stood on record when it was last written, since the start."""
+        """The figures since the start that the records have, by function."""
         self._last = 0
-        """The minute of the last record: none is written over."""
+        """The minute of the last record: no record is overwritten."""
         self._may_write = True
 
     @property
     def number(self) -> int:
-        """The minute that it is, by the server's clock."""
+        """The number of the current minute, by the server's clock."""
         return int(self._clock.now() // minutes.SECONDS)
 
     def so_far(self) -> dict[str, Minute]:
-        """What was done since the last record, by function."""
+        """The figures since the last record, by function."""
         return {name: since for name, (_, since) in self._figures().items() if since}
 
     def _figures(self) -> dict[str, tuple[Minute, Minute]]:
-        """Since the start, and since the last record."""
+        """The figures since the start and since the last record, by function."""
         found = {each.binding.function: of(each.stats) for each in self._functions}
         found |= {each.binding.function: of_requests(each.stats) for each in self._responders}
         return {name: (now, now.since(self._written.get(name, Minute()))) for name, now in found.items()}
@@ -71,7 +71,7 @@ class Minutes:
         """Write a record at the end of each minute."""
         number = self.number
         while self._may_write:
-            await anyio.sleep((number + 1) * minutes.SECONDS - self._clock.now())
+            await anyio.sleep(max(0.0, (number + 1) * minutes.SECONDS - self._clock.now()))
             await self._write(number)
             number = max(number + 1, self.number)
 
@@ -82,25 +82,25 @@ class Minutes:
 
     async def _write(self, number: int) -> None:
         figures = self._figures()
-        record = Record({name: since for name, (_, since) in figures.items() if since})
+        record = MinuteRecord({name: since for name, (_, since) in figures.items() if since})
         if not record.functions or not self._may_write or not self._connection.is_connected:
             return
         key = minutes.key(self._project, number, self._instance)
         before, self._last = self._written, number
-        # From here on it is told as a record: who asks reads the bucket after our answer.
+        # From now on these figures are told by the record alone: an asker reads the bucket after our answer.
         self._written = {name: now for name, (now, _) in figures.items()}
         try:
             await self._kv.put(key, msgspec.json.encode(record), minutes.KEPT)
         except PermissionDenied as error:
             self._may_write, self._written = False, before
-            log.debug("no figures are kept: %s", error)
+            log.debug("figures cannot be kept: %s", error)
         except JetrunnerError as error:
             self._written = before
-            log.debug("the figures of a minute are not kept yet: %s", error)
+            log.debug("the figures of a minute cannot be stored yet: %s", error)
 
 
 def of(stats: Stats) -> Minute:
-    """All that was done since the start."""
+    """The figures of a function since the start."""
     stats.collect()
     return Minute(
         stats.acked,
@@ -114,7 +114,7 @@ def of(stats: Stats) -> Minute:
 
 
 def of_requests(counts: Counts) -> Minute:
-    """The same of a function that answers requests."""
+    """The figures since the start of a function that answers requests."""
     counts.collect()
     return Minute(
         acked=counts.acked,

@@ -1,8 +1,9 @@
 """A nats-server of the project's own, for development; what it stores stays in `.jetrunner/`.
 
-Rule 1: one at a time: a lock is held by whoever runs it, until the server itself has ended.
-Rule 2: it ends with us however we end: it stands under a shell that reads a pipe of ours, and stops it at the pipe's end.
-Rule 3: its port stays the project's, and when it ends before us, it is started again on the same port and store.
+Rule 1: a project has one such server at a time: its processes hold a lock until the server itself has ended.
+Rule 2: the server ends with this process, however this one ends: a shell reads a pipe from here, and stops
+        the server when the pipe ends.
+Rule 3: the server keeps the project's port. If it ends before this process, it is started again with the same port and store.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ LOG = "nats-server.log"
 STORE = "store"
 START_SECONDS = 10.0
 LOCK_SECONDS = 5.0
-"""How long to wait for the server of a process that was killed a moment ago."""
+"""How long to wait for the end of a server whose process was killed a moment ago."""
 STEADY_SECONDS = 5.0
 TRIES = 3
-"""A server that ends so often within so many seconds of its start is not started again."""
-# The server's signals are its own: Ctrl-C in the terminal must not stop it while messages are being finished.
+"""If a server has ended so many times within STEADY_SECONDS of its start, the next such end is an error."""
+# The terminal's signals do not stop the server: at Ctrl-C it must go on while messages are being finished.
 GUARD = """
 exec 3<&0
 "$@" 3<&- & server=$!
@@ -46,10 +47,10 @@ kill -KILL $reader
 
 
 class Embedded:
-    """A server that runs; its port and its store stay the same when it is started again."""
+    """A running nats-server; its port and its store stay the same when it is started again."""
 
     def __init__(self, program: str, folder: Path, *, empty: bool = False) -> None:
-        """`empty`: what was stored is deleted before the first start."""
+        """With `empty` the store is deleted before the first start."""
         self.url = ""
         self.folder = folder
         self._program = program
@@ -59,9 +60,9 @@ class Embedded:
         self._empty = empty
 
     async def start(self) -> None:
-        """Start it, on the port it had, else on the project's. UsageError when one runs here already, JetrunnerError when it does not start."""
+        """Start the server on its last port, else on the project's. Raises UsageError and JetrunnerError as `server` does."""
         lock = await _locked(self.folder)
-        with anyio.CancelScope(shield=True):  # a process that was started must be known, to be stopped
+        with anyio.CancelScope(shield=True):  # a started process must become known here, to be stopped later
             try:
                 if self._empty:  # under the lock: no server has it open
                     await anyio.to_thread.run_sync(_delete, self.folder / STORE)
@@ -84,7 +85,7 @@ class Embedded:
         self.url = await _url(process, self._ports, self.folder)
 
     async def keep(self, told: Callable[[str], None]) -> None:
-        """Start it again whenever it ends, and tell so; JetrunnerError when that does not help."""
+        """Start the server again whenever it ends, and tell so; JetrunnerError if it ends again and again."""
         while True:
             assert self._process is not None
             started = time.monotonic()
@@ -97,7 +98,7 @@ class Embedded:
             told(f"nats-server is back at {self.url}, with what was stored")
 
     async def stop(self) -> None:
-        """Let it end, and wait for that."""
+        """Let the server end, and wait until it has ended."""
         if self._process is not None:
             if self._process.stdin is not None:
                 self._process.stdin.close()
@@ -118,10 +119,10 @@ def binary() -> str:
 
 @asynccontextmanager
 async def server(root: Path, told: Callable[[str], None], *, empty: bool = False) -> AsyncIterator[Embedded]:
-    """A server for the time of the block, on the project's port of 127.0.0.1, with the store it had the last time.
+    """Run a server for the time of the block, on the project's port of 127.0.0.1, with the project's store.
 
-    With `empty` that is deleted first.
-    `told` gets a sentence where another program has that port. UsageError when one runs here already, JetrunnerError when it does not start.
+    With `empty` the store is deleted first. `told` gets a sentence if another program has the port. UsageError if the project's
+    server runs already, JetrunnerError if it does not start.
     """
     program = binary()
     folder = root / FOLDER
@@ -165,18 +166,18 @@ def url_in(ports: Path) -> str:
         try:
             return str(json.loads(file.read_text(encoding="utf-8"))["nats"][0])
         except (ValueError, KeyError, IndexError):
-            continue  # being written
+            continue  # the file is being written
     return ""
 
 
 def why_not(log: Path) -> str:
-    """Say that a server does not start, with the last line of its log."""
+    """Say that a server did not start, with the last line of its log."""
     said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     return f"nats-server did not start: {said[-1] if said else 'it says nothing'}"
 
 
 async def _locked(folder: Path) -> int:
-    """The descriptor of a lock that whoever inherits it holds, too."""
+    """Take the lock; returns its descriptor. A process that inherits the descriptor holds the lock, too."""
     give_up = anyio.current_time() + LOCK_SECONDS
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     while True:

@@ -1,4 +1,4 @@
-"""Warns before anything starts of functions that are new on the server, where they may be old ones by another name."""
+"""Warns before the start of functions that are new on the server, and may be old functions under another name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 2.0
 async def warn_of_newcomers(
     runtime: Runtime, placed: Sequence[tuple[Binding, str]], functions: Sequence[Binding]
 ) -> None:
-    """Tell what would run again; `functions` are all of the project's. What cannot be asked is not told."""
+    """Log each function that would run old messages again, as far as the server tells. `functions` are all of the project's."""
     known = {each.function for each in functions}
     streams: dict[str, list[Binding]] = {}
     for binding, stream in placed:
@@ -33,13 +33,13 @@ async def warn_of_newcomers(
         try:
             durables = await consumers_on(runtime.connection, stream, PATIENCE_SECONDS)
         except JetrunnerError as error:
-            log.debug("which functions are new on %s is not known: %s", stream, error)
+            log.debug("cannot check which functions are new on %s: %s", stream, error)
             continue
         for binding in bindings:
             try:
                 told = await _told(runtime, binding, stream, known, durables)
             except JetrunnerError as error:
-                log.debug("whether %s is new is not known: %s", binding.label, error)
+                log.debug("cannot check whether %s is new: %s", binding.label, error)
                 continue
             if told:
                 log.warning("%s", told)
@@ -55,7 +55,7 @@ async def _told(
     ):
         return ""
     if not durables and binding.label == binding.function:
-        return ""  # nothing that it may have been
+        return ""  # there is no durable that may have been its own
     if await _has_been(runtime, binding, stream, durable):
         return ""  # its durable was deleted: it goes on where it was
     waiting = await stored(runtime.connection, stream, binding.subject.wildcard)

@@ -1,9 +1,9 @@
 """Reload: a worker that is replaced whenever the project's files change.
 
-Rule 1: the next worker imports the code and finds every function's stream first; only when that succeeds is the running
-        one drained, so a mistake in a file is shown and the last good version goes on.
-Rule 2: a worker that dies by itself starts again after a pause; one that could not start waits for the next change, or
-        ends it all where no change would be noticed.
+Rule 1: the next worker first imports the code and finds every function's stream. The running one is drained only if that
+        succeeds, so a mistake in a file is shown and the last good version goes on.
+Rule 2: a worker that dies by itself is started again after a pause. If a worker could not start, the next start is at the next
+        change of a file; without a watch the command ends.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class WorkerStart(Struct, frozen=True):
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
-    """Added to ours."""
+    """Variables that are added to those of this process."""
     descriptors: Sequence[int] = ()
-    """Of sockets that it is to have."""
+    """Descriptors of sockets that the worker inherits."""
 
 
 class Reloader:
-    """Keeps one worker running on what the files say."""
+    """Keeps one worker running on the code as the files have it."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Reloader:
         told: Callable[[str], None],
         drain_timeout: float,
     ) -> None:
-        """Without `watch` nothing reloads. `prepare` is awaited before each start, and False keeps things as they are. `told` gets sentences."""
+        """Without `watch` nothing reloads. `prepare` is awaited before each start; False prevents it. `told` gets sentences."""
         self._watch = watch
         self._start = structs.replace(start, environment={**ENVIRONMENT, **start.environment})
         self._prepare = prepare
@@ -64,7 +64,7 @@ class Reloader:
         self._pause = Pause()
 
     async def run(self, stop: Stop) -> None:
-        """Run until `stop` is asked. Raises UsageError when nothing runs, and no change would be noticed."""
+        """Run until `stop` asks to drain. Raises UsageError when no worker runs, and no files are watched."""
         async with anyio.create_task_group() as tasks:
             if self._watch is not None:
                 tasks.start_soon(self._watch.run, self._note)
@@ -77,7 +77,7 @@ class Reloader:
             tasks.cancel_scope.cancel()
 
     def kill(self) -> None:
-        """End what runs at once."""
+        """Kill the workers at once."""
         for worker in (self._next, self._worker):
             if worker is not None:
                 worker.kill()
@@ -115,7 +115,7 @@ class Reloader:
                 await self._changed.wait()
 
     async def _load(self) -> bool:
-        """Start the next worker as far as it goes beside this one; False when it failed, or is out of date already."""
+        """Start the next worker as far as it may go beside the running one; False if it failed, or a file has changed meanwhile."""
         start = self._start
         self._next = worker = await Worker.start(start.arguments, start.environment, start.descriptors)
         loaded = await self._unless_changed(worker.loaded)
@@ -129,7 +129,7 @@ class Reloader:
         return False
 
     async def _swap(self, started: float) -> None:
-        """Drain the worker that runs, and let the next one take over."""
+        """Drain the running worker, and let the next one take over."""
         worker = self._next
         assert worker is not None
         if self._worker is not None and self._worker.running:
@@ -142,7 +142,7 @@ class Reloader:
             self._worker = None
 
     async def _unless_changed(self, work: Callable[[], Awaitable[T]]) -> T | None:
-        """The result of `work`; None when a file changes before."""
+        """The result of `work`; None if a file changes before."""
         return await unless(self._changed, work)
 
     def _note(self, names: Sequence[str]) -> None:

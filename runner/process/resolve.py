@@ -1,4 +1,4 @@
-"""Which stream each function reads: all that is wrong is told at once, with what to do about it."""
+"""Finds the stream that each function reads. One error tells all that is wrong, and what to do about it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def places(
 ) -> list[tuple[Binding, str]]:
     """Each function with the name of its stream; `real` holds the configurations on the server.
 
-    One that answers HTTP requests has none. Raises UsageError for all functions that lack a stream, or whose output does.
+    Functions without a durable are left out. Raises one UsageError for all subjects and outputs that lack a stream.
     """
     known = subjects_of_streams((), real)
     declared: Sequence[DeclaredStream] | None = None
@@ -51,7 +51,7 @@ def places(
 
 
 def clashing(placed: Sequence[tuple[Binding, str]], known: Sequence[StreamSubjects]) -> list[JetrunnerError]:
-    """An error for each two functions that would read the same messages of a work queue."""
+    """An error for each pair of functions that would read the same messages of a work queue."""
     queues = {each.name for each in known if each.work_queue}
     where = {binding.function: f"{binding.file}:{binding.line}" for binding, _ in placed}
     reading = [(binding.function, binding.subject.wildcard, stream) for binding, stream in placed]
@@ -68,7 +68,7 @@ def clashing(placed: Sequence[tuple[Binding, str]], known: Sequence[StreamSubjec
 async def places_now(
     topology: Topology, bindings: Sequence[Binding], root: Path
 ) -> list[tuple[Binding, str]]:
-    """`places` by what the server has now. Raises `Incomplete` where it may be for want of a stream that is not told."""
+    """`places` with the streams on the server. Raises `Incomplete` if an error may be due to a stream that the server's list lacks."""
     await topology.load()
     try:
         return places(bindings, topology.streams, root)
@@ -81,7 +81,7 @@ async def places_now(
 def _explained(
     binding: Binding, wrong: Sequence[JetrunnerError], applied: Sequence[StreamSubjects]
 ) -> list[JetrunnerError]:
-    """The errors as they are told where stream files are known: what is only not applied yet needs nothing else."""
+    """The errors, with the stream files in mind: if the files solve them, only `runner apply` is missing."""
     lasting = uncaptured([binding], applied)
     if lasting:
         return [UsageError(str(error), hint=error.hint) for error in lasting]
@@ -106,4 +106,4 @@ def _declared(root: Path) -> Sequence[DeclaredStream]:
     try:
         return load_streams(root)
     except UsageError:
-        return ()  # a wrong stream file is the business of `plan` and `apply`
+        return ()  # `plan` and `apply` tell what is wrong in a stream file

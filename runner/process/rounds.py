@@ -1,4 +1,4 @@
-"""What a running process does again and again, whether or not a message comes."""
+"""The rounds of a running process: work that it does again and again, whether or not a message comes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
-from runner.consumers.function import Function
 from runner.consumers.throttling import Throttling
 from runner.pipeline.relay import Relay
+from runner.process.function import Function
 from runner.process.served import Served
 from runner.process.watchdog import Watchdog
 from runner.runtime.runtime import Runtime
@@ -24,21 +24,21 @@ BUCKET_SECONDS = 1.0
 THROTTLE_SECONDS = 1.0
 
 
-class Answering(Protocol):
-    """What answers, over NATS or HTTP."""
+class Answerers(Protocol):
+    """Answers requests, over NATS or HTTP."""
 
     @property
     def responders(self) -> Sequence[Responder]:
-        """Its functions."""
+        """The functions that answer."""
 
     def sweep(self, now: float) -> None:
-        """Called about ten times a second."""
+        """Check deadlines; called about ten times a second."""
 
 
 async def sweep(
-    runtime: Runtime, functions: Sequence[Function], relay: Relay, answering: Sequence[Answering]
+    runtime: Runtime, functions: Sequence[Function], relay: Relay, answering: Sequence[Answerers]
 ) -> None:
-    """Deadlines, ack waits, silent servers, tokens and rates: all the process's clocks in one loop."""
+    """Check deadlines, ack waits and silent servers, allow new traces, and count rates: one loop ten times a second for all."""
     watchdog = Watchdog()
     watchdog.start()
     marked = 0.0
@@ -65,7 +65,7 @@ async def sweep(
 
 
 async def remember(runtime: Runtime, functions: Sequence[Function]) -> None:
-    """Keep the ack floors of durables that move, and notice streams that are not what they were."""
+    """Save the floors of durables, and notice streams that have a new history; every 5 s."""
     while True:
         await runtime.histories.keep()
         for function in functions:
@@ -74,22 +74,22 @@ async def remember(runtime: Runtime, functions: Sequence[Function]) -> None:
 
 
 async def watch_bucket(runtime: Runtime) -> None:
-    """Notice that the bucket is not what it was."""
+    """Notice when the bucket has a new history; every second."""
     while True:
         await runtime.histories.look(runtime.histories.bucket, thorough=False)
         await anyio.sleep(BUCKET_SECONDS)
 
 
 async def throttle(runtime: Runtime, functions: Sequence[Function]) -> None:
-    """Take fewer messages for a function that fails far more often here than elsewhere; never of shards, which have one owner."""
-    each = Throttling(runtime, [each for each in functions if not each.binding.ordered_by])
+    """Throttle functions that fail far more often here than in other instances. Ordered ones are not: a shard has one owner."""
+    each = Throttling(runtime, [each.durables for each in functions if each.durables is not None])
     while True:
         await anyio.sleep(THROTTLE_SECONDS)
         await each.look(time.monotonic())
 
 
 def start_rounds(tasks: TaskGroup, runtime: Runtime, functions: Sequence[Function]) -> None:
-    """Start all but the sweep, which begins before the first message comes."""
+    """Start all rounds but the sweep, which begins before the first message comes."""
     tasks.start_soon(remember, runtime, functions)
     tasks.start_soon(watch_bucket, runtime)
     tasks.start_soon(throttle, runtime, functions)

@@ -1,4 +1,4 @@
-"""The schedules of a running process's functions: they stand on the server before anything starts, and are looked at each hour."""
+"""The schedules of a running process's functions: they are on the server before anything starts, and are checked each hour."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from runner.streams.schedules import apply_schedules, plan_own, write
 log = logging.getLogger("jetrunner.schedules")
 
 Schedules: TypeAlias = Literal["stand", "apply", "replace", "none"]
-"""What a process does with them: it makes those that are missing; or all that differs, as `runner apply` does, but removes none;
-or removes those of no function, too; or nothing."""
+"""What a process does with schedules. `stand` makes missing ones. `apply` writes all that differ, as `runner apply` does, but
+removes none. `replace` removes schedules of no function, too. `none` does nothing."""
 
 LOOK_SECONDS = 3600.0
 
 
 async def stand(runtime: Runtime, functions: Sequence[Binding], how: Schedules) -> None:
-    """The schedules of these functions are on the server afterwards. Raises JetrunnerError.
+    """Make sure that the schedules of these functions are on the server. Raises JetrunnerError.
 
-    One that is there and says something else is told, and stays: of two releases that run side by side, each would write its own.
+    With `stand` a schedule that differs is logged, and stays: two releases side by side would overwrite each other's.
     """
     if how == "none":
         return
@@ -42,13 +42,13 @@ async def stand(runtime: Runtime, functions: Sequence[Binding], how: Schedules) 
 
 
 async def keep(runtime: Runtime, functions: Sequence[Binding]) -> None:
-    """Make what is missing again, each hour: somebody may have purged it."""
+    """Make missing schedules again, each hour: somebody may have purged them."""
     while True:
         await anyio.sleep(LOOK_SECONDS)
         try:
             await _stand(runtime, functions)
         except JetrunnerError as error:
-            log.warning("the schedules could not be looked at: %s", error)
+            log.warning("the schedules cannot be checked or created: %s", error)
 
 
 async def _stand(runtime: Runtime, functions: Sequence[Binding]) -> None:
@@ -64,9 +64,9 @@ async def _stand(runtime: Runtime, functions: Sequence[Binding]) -> None:
             elif plan.action == "update":
                 told = ", ".join(f"{each.field} {each.real} → {each.declared}" for each in plan.changes)
                 log.warning(
-                    "the schedule of %s on the server is another one (%s): run `runner apply`",
+                    "the schedule of %s on the server differs (%s): run `runner apply`",
                     plan.function,
                     told,
                 )
     except PermissionDenied as error:
-        log.warning("the schedules are taken to be there: %s", error)
+        log.warning("the schedules cannot be checked or created, and are assumed to exist: %s", error)

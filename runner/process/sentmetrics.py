@@ -17,12 +17,12 @@ from runner.telemetry import metricsettings
 async def sending(
     tasks: TaskGroup, project: str, instance: str, read: Callable[[], Sequence[Metric]]
 ) -> AsyncIterator[None]:
-    """Send what `read` gives every minute, and at the end of the block. Raises SettingsError for an endpoint that is none."""
+    """Send the metrics of `read` every 60 s by default, and at the end of the block. Raises SettingsError for a wrong endpoint."""
     settings = metricsettings.load(os.environ)
     if settings is None:
         yield
         return
-    # The SDK costs 150 ms and 20 MB.
+    # To import the SDK takes 150 ms and 20 MB.
     from runner.telemetry.metricexport import MetricExport  # noqa: PLC0415  only where it is used
 
     export = MetricExport(settings, project, instance, read)

@@ -10,39 +10,40 @@ from runner.bindings import Binding
 from runner.core.subject import overlaps
 from runner.jetstream.topology import Topology
 from runner.pipeline.stats import Stats
+from runner.services.counts import Counts
 
 log = logging.getLogger("jetrunner")
 
 
 class Served(Protocol):
-    """What is told of a function of either kind."""
+    """A function of either kind, with what status, health and metrics tell of it."""
 
     binding: Binding
 
     @property
-    def stats(self) -> Stats:
-        """What it has done."""
+    def stats(self) -> Stats | Counts:
+        """Counts of what the function has done."""
 
     @property
     def blocked(self) -> str:
-        """Why it can do nothing; empty while it can."""
+        """Why the function can do nothing; empty while it can work."""
 
     @property
     def unsettled(self) -> int:
-        """What is in work, or waits here for it."""
+        """Messages or requests that are in work here, or wait here for a slot."""
 
     @property
     def at_work(self) -> Sequence[str]:
-        """What its handlers run with now, in words."""
+        """The messages or requests that the function's handlers run with now, in words."""
 
 
 def stored(subject: str, streams: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """The streams that store what is asked on a subject; each comes with the subjects that it captures."""
+    """The names of the streams that store the requests to a subject; `streams` are names with the subjects that they capture."""
     return [name for name, subjects in streams if any(overlaps(each, subject) for each in subjects)]
 
 
 def warning(binding: Binding, streams: Sequence[str]) -> str:
-    """What is told where streams store the requests to a function."""
+    """The warning for a function whose requests are stored by these streams."""
     return (
         f"{', '.join(streams)} stores what is asked on {binding.subject.text}: whoever asks {binding.function} may get the "
         "stream's PubAck for an answer"
@@ -50,7 +51,7 @@ def warning(binding: Binding, streams: Sequence[str]) -> str:
 
 
 def warn_of_stored(bindings: Sequence[Binding], topology: Topology) -> None:
-    """Tell of functions whose requests a stream stores."""
+    """Log a warning for each function whose requests a stream stores."""
     streams = [(name, config.get("subjects") or ()) for name, config in topology.streams.items()]
     for binding in bindings:
         if found := stored(binding.subject.wildcard, streams):

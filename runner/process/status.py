@@ -1,4 +1,4 @@
-"""Status: each instance answers what its functions have done; anybody may ask all of them."""
+"""Status: each instance answers what its functions have done; anybody may ask all instances."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from runner.consumers.function import Function
 from runner.core import holding, minutes
 from runner.core.holding import Question
-from runner.core.snapshot import Answering, Part, Snapshot
+from runner.core.snapshot import Answering, FunctionPart, Snapshot
 from runner.jetstream import tolerant
 from runner.jetstream.connection import Connection
-from runner.ordered.function import OrderedFunction
+from runner.process.function import Function
 from runner.process.minutes import Minutes
 from runner.requests import view
-from runner.requests.target import Target
+from runner.requests.callee import Callee
 from runner.runtime.snapshots import subject
 from runner.services.responder import Responder
 
 
 class Work(Struct, frozen=True):
-    """What this instance has to do."""
+    """The functions of this instance, and those that it asks."""
 
     functions: Sequence[Function]
     responders: Sequence[Responder]
-    targets: Mapping[tuple[str, str], Target]
-    """The functions that it asks."""
+    callees: Mapping[tuple[str, str], Callee]
+    """The functions that this instance asks."""
 
 
 class StatusAnswers:
-    """Answers for this instance."""
+    """Answers questions for the status of this instance."""
 
     def __init__(
         self,
@@ -48,7 +47,7 @@ class StatusAnswers:
         self._minutes = minutes
         self._since = time.time()
         self.instance = instance
-        """The name of this process alone: host and process id may be those of another container, too."""
+        """A name that no other process has: another container may have the same host name and process id."""
 
     async def open(self) -> None:
         """Start to answer; the subscription ends with the connection."""
@@ -60,13 +59,13 @@ class StatusAnswers:
             self._connection.answer(reply, msgspec.json.encode(self.snapshot(about)))
 
     def snapshot(self, about: Question | None = None) -> Snapshot:
-        """What this instance has done since its start, and what it has of the message that is asked about."""
+        """What this instance has done since its start, and what it holds of the message `about`."""
         now, refused = time.monotonic(), self._connection.inbox.denials.now().values()
         return Snapshot(
             self.instance,
             self._since,
             {
-                each.binding.function: Part(
+                each.binding.function: FunctionPart(
                     stream=each.stream,
                     durable=each.durable,
                     subject=each.binding.subject.wildcard,
@@ -74,14 +73,14 @@ class StatusAnswers:
                     key_positions=each.binding.key_positions,
                     label=each.binding.label if each.binding.label != each.binding.function else None,
                     in_flight=each.unsettled,
-                    delayed=each.delayed,
-                    standing=[*each.standing, *refused],
-                    lag=each.lag,
+                    delayed=each.shards.delayed if each.shards is not None else 0,
+                    standing=[*each.intake.standing, *refused],
+                    lag=each.intake.lag,
                     unkept=each.unkept,
-                    throttled=bool(each.throttled),
+                    throttled=each.throttled,
                     slots=each.binding.concurrency,
                     busy=each.busy,
-                    parked_keys=each.parked_keys if isinstance(each, OrderedFunction) else 0,
+                    parked_keys=each.shards.parked_keys if each.shards is not None else 0,
                     takeovers=minutes.buckets(each.stats.takeovers),
                     **each.pipeline.stats.snapshot(now),
                 )
@@ -106,8 +105,8 @@ class StatusAnswers:
             },
             None
             if about is None
-            else tuple(held for each in self._work.functions for held in each.in_hands(about)),
-            view.asked(self._work.targets, now),
+            else tuple(held for each in self._work.functions for held in each.intake.in_hands(about)),
+            view.asked(self._work.callees, now),
             self._minutes.number,
             self._minutes.so_far(),
         )

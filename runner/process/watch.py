@@ -1,7 +1,6 @@
-"""Watching the project's files: what has changed since the last time, wherever the code is.
+"""Watches the files of a project's code, inside and outside of its folder, and tells which have changed.
 
-Rule 1: a folder that comes or goes makes the list of folders be made again; what changed meanwhile is found by the times
-        of the files.
+Rule 1: when a folder comes or goes, the list of folders is made again; changes meanwhile are found by the times of the files.
 Rule 2: a change is told once, however it was found.
 """
 
@@ -23,7 +22,7 @@ STEP_MS = 20
 LOOK_UP_MS = 200
 """How long the watcher may go on after its task was cancelled."""
 AGAIN_SECONDS = 1.0
-"""When the files are looked at once more after a watcher has started: it begins at a moment that nobody knows."""
+"""Time from the start of a watcher until the files are looked at once more: nobody knows when exactly it begins to watch."""
 
 
 def is_possible() -> bool:
@@ -36,7 +35,7 @@ def is_possible() -> bool:
 
 
 class Watch:
-    """Tells of changes in the files of one project; `told` gets a sentence where something cannot be watched."""
+    """Tells of changes in the files of one project; `told` gets a sentence if folders cannot be watched."""
 
     def __init__(self, root: Path, told: Callable[[str], None]) -> None:
         self._root = root
@@ -45,13 +44,13 @@ class Watch:
         self._elsewhere: dict[str, None] = {}
         self._folders: frozenset[str] = frozenset()
         self._stamps: dict[str, int] | None = None
-        """None before the first look."""
+        """The time of the last change of each file; None before the first look."""
         self._whole_moved = asyncio.Event()
         self._code_moved = asyncio.Event()
         self._failed = ""
 
     async def run(self, changed: Callable[[Sequence[str]], None]) -> None:
-        """Call `changed` with the names of what has changed, until it is cancelled."""
+        """Call `changed` with the names of changed files, until this task is cancelled."""
 
         def tell(names: Sequence[str]) -> None:
             for name in names:
@@ -70,11 +69,11 @@ class Watch:
         for folder in folders:
             if folder not in self._elsewhere:
                 self._elsewhere[folder] = None
-                if self._stamps is not None:  # as they are, they have been read
+                if self._stamps is not None:  # the worker has read these files as they are
                     self._stamps |= codefiles.find(None, (folder,)).stamps
                 self._code_moved.set()
 
-    # -- the three that watch ----------------------------------------------------------------------------
+    # -- the three watchers ------------------------------------------------------------------------------
 
     async def _watch_whole(self) -> None:
         there = [str(path) for name in codefiles.WHOLE if (path := self._root / name).is_dir()]
@@ -95,7 +94,7 @@ class Watch:
             try:
                 async for paths in self._changes(folders, recursive=False):
                     self._note_code(paths)
-            except FileNotFoundError:  # gone since they were found
+            except FileNotFoundError:  # a folder has gone since it was found
                 await anyio.sleep(STEP_MS / 1000)
                 self._code_moved.set()
             except OSError as error:
@@ -108,7 +107,7 @@ class Watch:
         await self._look()
 
     async def _look(self) -> codefiles.Code:
-        """The code as it is; what has changed since the last time is told."""
+        """Find the code as it is now, and tell which files have changed since the last look."""
         found = await anyio.to_thread.run_sync(codefiles.find, self._root, tuple(self._elsewhere))
         before, self._stamps = self._stamps, dict(found.stamps)
         if before is None:
@@ -116,14 +115,14 @@ class Watch:
         changed = []
         for path in {*before, *found.stamps}:
             if before.get(path) != found.stamps.get(path):
-                now = self._remember(path)  # it may have been told while the others were looked at
+                now = self._remember(path)  # a watcher may have told the change during this look
                 if before.get(path) != now:
                     changed.append(self._name(path))
         if changed:
             self._changed(sorted(changed))
         return found
 
-    # -- what was seen -----------------------------------------------------------------------------------
+    # -- changes that a watcher has seen -----------------------------------------------------------------
 
     def _note_root(self, paths: Sequence[str]) -> None:
         names = [Path(path).name for path in paths]
@@ -149,7 +148,7 @@ class Watch:
             self._changed(changed)
 
     def _remember(self, path: str) -> int | None:
-        """The time of a file's last change as it is now."""
+        """Note the time of a file's last change, and return it; None if there is no file."""
         assert self._stamps is not None
         self._stamps.pop(path, None)
         if (now := codefiles.stamp(path)) is not None:
@@ -181,7 +180,7 @@ class Watch:
 
 
 async def _follow(moved: asyncio.Event, watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `watch`, and afresh whenever what it watches has moved."""
+    """Run `watch`, and start it again whenever `moved` is set."""
     while True:
         moved.clear()
         async with anyio.create_task_group() as tasks:

@@ -1,6 +1,6 @@
-"""The watchdog: tells what keeps the event loop from going on, from a thread of its own.
+"""The watchdog: a thread that finds out what blocks the event loop, and logs it.
 
-That is a line of user code in the loop itself; or handlers in threads that compute, and leave the loop too little of Python's lock.
+Either a line of user code blocks the loop itself, or handlers in threads compute, and leave the loop too little of Python's lock.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ BLOCKED_SECONDS = 1.0
 LOOKS = 6
 LOOK_SECONDS = 0.02
 BUSY_SECONDS = 0.002
-"""Time that a thread has computed while it was looked at, if it does."""
+"""A thread counts as busy if it has computed for longer than this while it was looked at."""
 
 
 class Watchdog:
-    """`beat` from the loop; when it stays away, the loop's stack is looked at once."""
+    """The event loop calls `beat`. If no call comes for 1 s, the watchdog looks at the loop's stack, once for each blockage."""
 
     def __init__(self) -> None:
         self._thread_id = threading.get_ident()
@@ -33,15 +33,15 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="jetrunner-watchdog", daemon=True)
 
     def start(self) -> None:
-        """Start to watch."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """End the thread."""
         self._stopped.set()
 
     def beat(self) -> None:
-        """The loop is alive."""
+        """Note that the loop runs. If a blockage was logged, log how long it was."""
         now = time.monotonic()
         if self._told:
             log.error("the event loop was blocked for %.1f s", now - self._beat)
@@ -56,7 +56,7 @@ class Watchdog:
 
 
 def look(thread_id: int) -> str:
-    """Look at all threads for a tenth of a second: what the loop's stands at, and which others compute."""
+    """Look at all threads for about 0.1 s: where the loop's thread stands, and which others compute. Returns the line to log."""
     first = stacks()
     held = own_code(first.get(thread_id))
     others = {
@@ -69,9 +69,7 @@ def look(thread_id: int) -> str:
         time.sleep(LOOK_SECONDS)
         now = stacks()
         here = own_code(now.get(thread_id))
-        stays = (
-            stays and bool(here) and here[-1] is held[-1]
-        )  # the call from outside of user code is the same one
+        stays = stays and bool(here) and here[-1] is held[-1]  # the same call into user code still runs
         moved |= {
             thread
             for thread, place in places.items()
@@ -81,7 +79,7 @@ def look(thread_id: int) -> str:
     busy = [
         own
         for thread, own in others.items()
-        # A thread gives the lock away at the end of a round of its loop: most often it is seen at the same place.
+        # CPU times are surer than places: a thread gives the lock away at the end of a round of its loop, mostly at the same place.
         if (
             since[thread] - spent[thread] > BUSY_SECONDS
             if thread in spent and thread in since
@@ -99,7 +97,7 @@ def look(thread_id: int) -> str:
 
 
 def cpu_seconds() -> dict[int, float]:
-    """The time that each thread has computed so far, of those of which the system tells (Linux)."""
+    """Seconds of CPU time of each thread so far. Only Linux tells them; elsewhere the result is empty."""
     found = {}
     for thread in threading.enumerate():
         with suppress(OSError, ValueError, IndexError):
@@ -111,7 +109,7 @@ def cpu_seconds() -> dict[int, float]:
 
 def stacks() -> dict[int, FrameType]:
     """The innermost frame of every thread, as it is right now."""
-    return sys._current_frames()  # noqa: SLF001  # the documented way, for all its underscore
+    return sys._current_frames()  # noqa: SLF001  # documented, in spite of its underscore
 
 
 def own_code(frame: FrameType | None) -> list[FrameType]:
@@ -129,7 +127,7 @@ def stack_of(frame: FrameType | None) -> list[FrameType]:
 
 
 def describe(frame: FrameType | None) -> str:
-    """Which line blocks, as far as the stack shows it: the innermost one of the user's own code."""
+    """Say which line blocks, as far as the stack shows it: the innermost line of user code."""
     stack = stack_of(frame)
     if not stack:
         return "the event loop is blocked"

@@ -1,1 +1,1 @@
-"""Requests: who answers a subject, which instance is asked, and what follows when it fails."""
+"""Requests: which instances answer a subject, which of them is asked, and what follows when an instance fails."""

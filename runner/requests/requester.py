@@ -1,7 +1,7 @@
 """The requester: every request of a process, from the choice of an instance to the answer.
 
-A request is a future and a few entries in tables: no task and no timer is made for it. Answers come to one subscription.
-An instance that does not answer is noticed by the sweeper (`sweep.py`); what is then done is decided in `core/failover.py`.
+A request is a future and a few entries in tables: it has no task and no timer. All answers come to one subscription. The sweeper
+(`sweep.py`) notices an instance that does not answer; `core/failover.py` decides what follows.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from runner.errors import ServerError, Unconfirmed
 from runner.host import Reply
 from runner.jetstream import otherloop
 from runner.jetstream.connection import Connection
+from runner.requests.callee import Callee
 from runner.requests.directory import Directory
 from runner.requests.failover import Failover, settle
 from runner.requests.liveness import Liveness
-from runner.requests.request import Request
+from runner.requests.outgoingrequest import OutgoingRequest
 from runner.requests.sweep import Sweep
-from runner.requests.target import Target
 from runner.requests.tries import Tries, each
 from runner.telemetry.tracing import Tracing
 from runner.telemetry.tryspan import here
 
 LOOP_SECONDS = 1.0
-"""How much longer a call from another loop waits for ours to tell what became of it."""
+"""How much longer than its timeout a call from another event loop waits for the result from ours."""
 LONGEST_SECONDS = 1e9
-"""A longer timeout is taken as so long: 30 years."""
+"""Longest timeout, some 30 years; a longer one is cut to this."""
+LAST_TRY_SECONDS = 0.05
+"""A request that nobody has taken is not tried in the last so many seconds before its deadline: a try takes some milliseconds."""
 NO_RESPONDERS = b"NATS/1.0 503"
 _CODE = b"\r\n" + service.CODE.encode() + b":"
 
@@ -43,12 +45,12 @@ clock = time.monotonic
 
 
 class Requester:
-    """Asks services over one connection."""
+    """Sends the requests of one connection to services."""
 
     def __init__(
         self, connection: Connection, tracing: Tracing, policies: Mapping[str, Policy] | None = None
     ) -> None:
-        """`policies` by pattern of subjects: how their instances are chosen where a request does not say."""
+        """`policies` says, by pattern of subjects, how an instance is chosen if a request names no policy."""
         self._connection = connection
         self._wire = connection.wire
         self._tracing = tracing
@@ -59,8 +61,8 @@ class Requester:
         self.directory = Directory(connection)
         self._tries = Tries()
         self._waiting = self._tries.waiting
-        self._postponed: dict[Request, None] = {}
-        """Those that are sent once there is a connection again."""
+        self._postponed: dict[OutgoingRequest, None] = {}
+        """Requests that are sent again by the sweep, for example once there is a connection."""
         self._prefix = b""
         self._cut = 0
         self._opening: asyncio.Task[None] | None = None
@@ -69,9 +71,9 @@ class Requester:
         self._sweep = Sweep(self._waiting, self._postponed, self._late, self._look)
 
     @property
-    def targets(self) -> Mapping[tuple[str, str], Target]:
-        """All functions that are known to answer, by project and pattern."""
-        return self.directory.targets
+    def callees(self) -> Mapping[tuple[str, str], Callee]:
+        """All known functions that answer, by project and pattern."""
+        return self.directory.callees
 
     async def request(
         self,
@@ -85,8 +87,8 @@ class Requester:
     ) -> Reply:
         """Ask on a subject that was checked, and wait for the answer, at most `timeout` seconds.
 
-        `headers` may be lines of a header block. `sent_in` are the headers of the message whose handler asks. Raises `ServiceError` for an answer that is an error,
-        `NoResponders` where nobody listens, `Unconfirmed` where no answer has come, and `TooLarge`.
+        `headers` may be lines of a header block. `sent_in` has the headers of the message whose handler asks. Raises `ServiceError`
+        if the answer is an error, `NoResponders` if nobody listens, `Unconfirmed` if no answer has come, and `TooLarge`.
         """
         timeout = min(timeout, LONGEST_SECONDS)
         if otherloop.is_other(self._loop, self._thread):
@@ -112,23 +114,23 @@ class Requester:
         asked = subject.encode("utf-8", "surrogateescape")
         if not self._cut:
             await self._open()
-        self.directory.ask(now)  # here, too: the sweep turns only for as long as a request waits
+        self.directory.ask(now)  # also here, since the sweep turns only while a request waits
         if not self.directory.ready:
             await self.directory.wait(asked)
-        target = self.directory.target(asked)
+        callee = self.directory.callee(asked)
         future: asyncio.Future[Reply] = self._loop.create_future()
-        request = Request(
-            asked, body, lines, deadline, future, self._policy(subject, policy), here(sent_in), target
+        request = OutgoingRequest(
+            asked, body, lines, deadline, future, self._policy(subject, policy), here(sent_in), callee
         )
-        if target is not None:
-            target.asked = True
-            target.budget.deposit(now)
+        if callee is not None:
+            callee.asked = True
+            callee.budget.deposit(now)
         self._send(request)
         self._sweep.add(request)
         try:
             return await future
         finally:
-            if request.open:  # taken back, or answered by another try
+            if request.open:  # withdrawn, or answered by another try
                 self._withdraw(request)
             if self._postponed:
                 self._postponed.pop(request, None)
@@ -144,8 +146,8 @@ class Requester:
         return POLICIES[0]
 
     async def _open(self) -> None:
-        """In a task of its own: an asker that goes meanwhile takes no other along."""
-        if self._opening is None or self._opening.done():  # it has failed: try again
+        """Open the directory in a task of its own: if one asker is cancelled, the others still get it."""
+        if self._opening is None or self._opening.done():  # the opening has failed: try again
             self._opening = self._loop.create_task(self._subscribe(), context=ContextVars())
         await asyncio.shield(self._opening)
 
@@ -160,29 +162,29 @@ class Requester:
 
     # -- sending ----------------------------------------------------------------------------------------
 
-    def _send(self, request: Request) -> None:
-        """Send it to an instance that has not been tried, or say why it is given up."""
+    def _send(self, request: OutgoingRequest) -> None:
+        """Send a request to an instance that has not been tried, or end it with the error that says why not."""
         now = clock()
-        target, backend, peer = request.target, None, None
+        callee, backend, peer = request.callee, None, None
         if not self._connection.is_connected:
             self.directory.ask_soon()
             self._postponed[request] = None
             return
-        if target is not None:
-            backend = target.balancer.pick(request.policy, now, request.tried)
+        if callee is not None:
+            backend = callee.balancer.pick(request.policy, now, request.tried)
             if backend is not None:
-                peer = target.peers.get(backend.name)
-            if peer is None:  # all of them were tried, or none is left
-                if target.peers and (verdict := request.verdict) is not None:
+                peer = callee.peers.get(backend.name)
+            if peer is None:  # all instances were tried, or none is left
+                if callee.peers and (verdict := request.verdict) is not None:
                     settle(request, verdict)
                     return
-                request.target = backend = None
+                request.callee = backend = None
         subject = request.subject if peer is None else peer.prefix + request.subject
         number = request.tries
-        tried = self._tries.begin(request, target if peer is not None else None, backend, peer, now)
+        tried = self._tries.begin(request, callee if peer is not None else None, backend, peer, now)
         try:
             tried.span, carried = self._tracing.asking(
-                request.asker, request.subject, target.pattern if target is not None else "",
+                request.asker, request.subject, callee.pattern if callee is not None else "",
                 peer.id if peer is not None else "", number,
             )  # fmt: skip
             left = int((request.deadline - now) * 1000)
@@ -193,7 +195,7 @@ class Requester:
         except Exception as error:  # noqa: BLE001  # the asker is told of it, whatever it is
             self._tries.end(tried, now, "withdrawn", error)
             if isinstance(error, ValueError) and peer is not None:
-                request.target = None  # it is too long with the instance's name before it
+                request.callee = None  # the subject is too long with the instance's name in it
                 self._send(request)
             else:
                 settle(request, error)
@@ -219,9 +221,9 @@ class Requester:
             msgpack = block is not None and b"msgpack" in block and _is_msgpack(block)
             request.future.set_result(Reply(body, msgpack, block))
 
-    # -- what the sweeper sees --------------------------------------------------------------------------
+    # -- called by the sweeper --------------------------------------------------------------------------
 
-    def _late(self, request: Request) -> None:
+    def _late(self, request: OutgoingRequest) -> None:
         subject = request.subject.decode(errors="replace")
         error: ServerError
         if request.open:
@@ -240,21 +242,27 @@ class Requester:
             return
         self.directory.ask(now)
         if self._postponed:
-            postponed = list(self._postponed)
-            self._postponed.clear()
-            each(postponed, self._failover.send_again)
+            again = [request for request in self._postponed if not _is_too_late(request, now)]
+            for request in again:
+                del self._postponed[request]
+            each(again, self._failover.send_again)
         self._liveness.check(now, stood_still)
 
     def _lost(self) -> None:
-        """The connection is lost: what has been sent may be worked on, and no answer comes."""
+        """Handle a lost connection: instances may work on the requests, but no answers come."""
         self.directory.ask_soon()
         self._liveness.connection_lost()
         each(list(self._waiting.values()), self._failover.connection_lost)
 
-    def _withdraw(self, request: Request) -> None:
+    def _withdraw(self, request: OutgoingRequest) -> None:
         now = clock()
         for tried in list(request.open):
             self._tries.end(tried, now, "withdrawn")
+
+
+def _is_too_late(request: OutgoingRequest, now: float) -> bool:
+    """Whether another try would probably be unfinished at the deadline: then nobody could say that nothing has begun."""
+    return request.missed is not None and request.deadline - now < LAST_TRY_SECONDS
 
 
 def _is_msgpack(block: bytes) -> bool:
@@ -263,6 +271,6 @@ def _is_msgpack(block: bytes) -> bool:
 
 
 def _code(block: bytes) -> int:
-    """The code of an error; 0 for what is none."""
+    """The code of an error answer; 0 for any other answer."""
     told = header.get(block, service.CODE.encode()) or b""
     return int(told) if told.isdigit() and len(told) <= 4 else 0

@@ -1,7 +1,7 @@
-"""The sweep: deadlines of requests to 10 ms, and a look at instances that do not answer.
+"""The sweep: it ends requests at their deadlines, to 10 ms, and looks for instances that do not answer.
 
-A timer for each request would cost 4 to 5 µs. So those that are due within half a second stand in one list for each 10 ms, and
-every 250 ms those that have come so near are put there. Where nothing waits, nothing turns.
+A timer for each request would cost 4 to 5 µs. Instead, requests that are due within 0.5 s are kept in lists, one for each 10 ms.
+Every 250 ms, requests that have come within 0.5 s of their deadline move there. While no request waits, the sweeper does not run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from runner.requests.request import Request, Try
+from runner.requests.outgoingrequest import OutgoingRequest, Try
 from runner.requests.tries import each
 
 TICK = 0.01
@@ -22,32 +22,32 @@ clock = time.monotonic
 
 
 class Sweep:
-    """Ends requests at their deadlines, and turns for as long as some wait."""
+    """Ends requests at their deadlines; runs only while requests wait."""
 
     def __init__(
         self,
         waiting: Mapping[bytes, Try],
-        postponed: Mapping[Request, None],
-        late: Callable[[Request], None],
+        postponed: Mapping[OutgoingRequest, None],
+        late: Callable[[OutgoingRequest], None],
         look: Callable[[float, float], None],
     ) -> None:
-        """`late` is called with a request whose deadline has passed, `look` every 50 ms while any waits.
+        """`late` is called with a request whose deadline has passed, `look` every 50 ms while a request waits.
 
-        It is told the time, and for how many seconds since the last one the loop of this process stood still: answers that came
-        meanwhile were not read.
+        `look` gets the time, and for how many seconds this process's event loop stood still since the last call: answers that came
+        then were not read.
         """
         self._waiting = waiting
         self._postponed = postponed
         self._late = late
         self._look = look
-        self._near: dict[int, list[Request]] = {}
+        self._near: dict[int, list[OutgoingRequest]] = {}
         self._tick = 0
         self._scanned = self._looked = self._turned = self._stood_still = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
-    def add(self, request: Request) -> None:
-        """Mind the deadline of a request until it is answered."""
+    def add(self, request: OutgoingRequest) -> None:
+        """Watch the deadline of a request until it is answered."""
         now = clock()
         if self._timer is None:
             self._tick = int(now / TICK)
@@ -57,7 +57,7 @@ class Sweep:
         if request.deadline - now < NEAR_SECONDS:
             self._put(request)
 
-    def _put(self, request: Request) -> None:
+    def _put(self, request: OutgoingRequest) -> None:
         request.near = True
         at = max(int(request.deadline / TICK) + 1, self._tick + 1)
         self._near.setdefault(at, []).append(request)
@@ -66,7 +66,7 @@ class Sweep:
         if not self._waiting and not self._near and not self._postponed:
             self._timer = None
             return
-        self._timer = self._loop.call_later(TICK, self._turn)  # first: what follows may raise
+        self._timer = self._loop.call_later(TICK, self._turn)  # first, since the rest may raise
         now = clock()
         late = now - self._turned - TICK
         self._turned = now

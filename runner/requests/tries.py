@@ -1,4 +1,4 @@
-"""The tries that wait for an answer, by token, and the end of each."""
+"""The tries that wait for an answer, by token: how each begins and ends."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from runner.core.balancer import Backend, Ended
+from runner.requests.callee import Callee
+from runner.requests.outgoingrequest import OutgoingRequest, Try
 from runner.requests.peer import Peer
-from runner.requests.request import Request, Try
-from runner.requests.target import Target
 
 log = logging.getLogger("jetrunner.requests")
 
-Item = TypeVar("Item", bound="Request | Try")
+Item = TypeVar("Item", bound="OutgoingRequest | Try")
 
 
 def each(of: Iterable[Item], do: Callable[[Item], None]) -> None:
-    """Do it with each of several requests, or tries; where that fails its asker alone is told, and the others go on."""
+    """Call `do` with each request or try. If it raises, that request's asker gets the error, and the others go on."""
     for item in of:
         try:
             do(item)
@@ -29,21 +29,26 @@ def each(of: Iterable[Item], do: Callable[[Item], None]) -> None:
 
 
 class Tries:
-    """All requests of this process that are on their way."""
+    """The tries of this process that are on their way."""
 
     def __init__(self) -> None:
         self.waiting: dict[bytes, Try] = {}
-        """By token."""
+        """The tries that wait, by token."""
         self._count = 0
 
     def begin(
-        self, request: Request, target: Target | None, backend: Backend | None, peer: Peer | None, now: float
+        self,
+        request: OutgoingRequest,
+        callee: Callee | None,
+        backend: Backend | None,
+        peer: Peer | None,
+        now: float,
     ) -> Try:
-        """A request goes to an instance, or to whichever NATS picks."""
+        """Enter a try: a request goes to an instance, or to any that NATS picks."""
         self._count += 1
         token = b"%d" % self._count
-        idempotent = target is not None and peer is not None and target.pattern in peer.idempotent
-        tried = self.waiting[token] = Try(request, token, now, target, backend, peer, idempotent)
+        idempotent = callee is not None and peer is not None and callee.pattern in peer.idempotent
+        tried = self.waiting[token] = Try(request, token, now, callee, backend, peer, idempotent)
         request.open.append(tried)
         request.tries += 1
         if peer is not None:
@@ -59,15 +64,15 @@ class Tries:
         error: BaseException | str | None = None,
         code: int = 0,
     ) -> None:
-        """It is over: the tables are as if it had never been, and its instance is judged by how it ended."""
+        """End a try: it is removed from the tables, and its instance is judged by how it ended."""
         del self.waiting[tried.token]
         tried.request.open.remove(tried)
         if (peer := tried.peer) is not None:
             del peer.outstanding[tried.token]
             assert tried.backend is not None
-            assert tried.target is not None
-            changed = tried.target.balancer.done(tried.backend, now, now - tried.sent, how)
+            assert tried.callee is not None
+            changed = tried.callee.balancer.done(tried.backend, now, now - tried.sent, how)
             if changed is not None:
-                log.info("%s: instance %s: %s", tried.target.function, peer.id, changed)
+                log.info("%s: instance %s: %s", tried.callee.function, peer.id, changed)
         if tried.span is not None:
             tried.span.end(error, code)

@@ -1,4 +1,4 @@
-"""What this process knows of the instances that it asks, as its status and its metrics tell it."""
+"""What this process knows of the instances that it asks, for `runner status` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Mapping
 
 from runner.core.backend import Backend
 from runner.core.snapshot import MOST_ASKED, AskedFunction, Chosen
-from runner.requests.target import Target
+from runner.requests.callee import Callee
 
 _WORST = ("ejected", "trial", "resting", "healthy")
 
 
-def asked_here(targets: Mapping[tuple[str, str], Target]) -> list[Target]:
-    """The functions that this process has asked, in the order of names; of more than 100 the first."""
-    return [targets[key] for key in sorted(targets) if targets[key].asked][:MOST_ASKED]
+def asked_here(callees: Mapping[tuple[str, str], Callee]) -> list[Callee]:
+    """The functions that this process has asked, by name; the first 100 of them."""
+    return [callees[key] for key in sorted(callees) if callees[key].asked][:MOST_ASKED]
 
 
-def asked(targets: Mapping[tuple[str, str], Target], now: float) -> list[AskedFunction]:
-    """What is known of each function that was asked, and of its instances: of more than 100 the worst."""
-    return [_asked(target, now) for target in asked_here(targets)]
+def asked(callees: Mapping[tuple[str, str], Callee], now: float) -> list[AskedFunction]:
+    """What is known of each asked function and its instances; of more than 100 instances the worst."""
+    return [_asked(callee, now) for callee in asked_here(callees)]
 
 
-def _asked(target: Target, now: float) -> AskedFunction:
-    known = list(target.balancer.backends.values())
+def _asked(callee: Callee, now: float) -> AskedFunction:
+    known = list(callee.balancer.backends.values())
     known.sort(key=lambda each: (_WORST.index(each.state(now)), each.name))
     return AskedFunction(
-        project=target.project,
-        function=target.function,
-        subject=target.pattern,
+        project=callee.project,
+        function=callee.function,
+        subject=callee.pattern,
         known=len(known),
         instances=[_chosen(each, now) for each in known[:MOST_ASKED]],
     )

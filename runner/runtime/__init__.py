@@ -1,1 +1,1 @@
-"""What all functions of one process share."""
+"""Objects that all functions of one process share."""

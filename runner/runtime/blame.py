@@ -1,4 +1,4 @@
-"""What an attempt failed with, and which line of the project's code that was raised in."""
+"""The error of a failed attempt: its traceback, and the line of the project's code that raised it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _CALLING = {
         "pipeline/local.py",
     )
 }
-"""Our own files that stand between hooks and the handler: they tell nothing."""
+"""Our own files whose frames are left out of a traceback, because they only pass a call from a hook to the handler."""
 
 
-class Elsewhere(Exception):  # noqa: N818  # no error of its own: the cause of one that was raised in another process
-    """What is left there of a traceback, and the place in the project's code."""
+class RaisedElsewhere(Exception):  # noqa: N818  # no error of its own: the cause of one that was raised in another process
+    """The cause of an error raised in another process: the text of its traceback, and its place in the project's code."""
 
     def __init__(self, trace: str, place: str) -> None:
         super().__init__(trace)
@@ -34,8 +34,8 @@ class Elsewhere(Exception):  # noqa: N818  # no error of its own: the cause of o
 
 
 def trace_of(error: BaseException | None) -> str:
-    """The traceback of a handler's exception, without our own frames above it, nor between its hooks; empty when none is the user's."""
-    if error is not None and isinstance(error.__cause__, Elsewhere):
+    """The traceback of a handler's exception, without our own frames; empty if no frame is the user's."""
+    if error is not None and isinstance(error.__cause__, RaisedElsewhere):
         return error.__cause__.trace
     frames = error.__traceback__ if error is not None else None
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("runner."):
@@ -50,12 +50,12 @@ def trace_of(error: BaseException | None) -> str:
 
 
 def where(outcome: Outcome, root: Path) -> str:
-    """`functions/shop.py:10 in charge`: the last frame that is not of a library; empty without any.
+    """The place of an error, as `functions/shop.py:10 in charge`: the last frame outside of libraries; empty if there is none.
 
-    `Retry` and `Reject` say what they mean by themselves.
+    `Retry` and `Reject` have no place, because the handler raised them on purpose.
     """
     error = outcome.error if isinstance(outcome, Failed) else None
-    if error is not None and isinstance(error.__cause__, Elsewhere):
+    if error is not None and isinstance(error.__cause__, RaisedElsewhere):
         return error.__cause__.place
     if error is None or isinstance(error, (Retry, Reject)):
         return ""

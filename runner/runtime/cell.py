@@ -1,9 +1,9 @@
-"""A cell: a process of its own that runs one suspect at a time, seen from the process that has started it.
+"""A cell: a process of its own that runs one suspect at a time. This module is the side of the process that has started it.
 
-Rule 1: a cell that dies with a message dies of it: nothing else runs there. What takes this process along, too, is no
-        such death: no process is left to report it.
-Rule 2: a cell ends with this process, however that ends: before another could start what ran there.
-Rule 3: a message whose cell has died once gets one that has run nothing before.
+Rule 1: if a cell dies with a message in it, the message counts as the cause, because nothing else runs there. If this process dies,
+        too, the death does not count: no process is left to report it.
+Rule 2: a cell ends with this process, however this process ends, before another process could start the cell's message.
+Rule 3: a message whose cell has died once gets a cell that has run nothing before.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ import anyio
 
 from runner.core import identity
 from runner.jetstream import fork
-from runner.runtime.cellline import Begun, CellLine, CellSetup, Job, Late, Ready, Report, Unfit
+from runner.runtime.cellline import Begun, CellLine, CellSetup, Job, Late, Ready, Report, UnfitCell
 from runner.runtime.supervisor import cause
 
 log = logging.getLogger("jetrunner.cells")
 
 MOST = 4
-"""Cells of a process at a time: further messages wait for one."""
+"""Most cells of a process at a time; further messages wait for one."""
 POLL_SECONDS = 0.02
 START_SECONDS = 30.0
 END_SECONDS = 0.5
-"""Time that a cancelled handler has to clean up after itself."""
+"""Time that a cancelled handler has to clean up."""
 CLOSE_SECONDS = 2.0
 """Time that a cell has for the end of its lifespan."""
 IDLE_SECONDS = 5.0
-"""A cell is kept so long for the next message."""
+"""How long an idle cell is kept for the next message."""
 ALIVE_SECONDS = 0.5
-"""This process must outlive a cell by so long for its death to count: what kills both kills them within that."""
+"""How long this process must outlive a cell for the cell's death to count: an event that kills both kills them within that time."""
 
 
 class Died(Exception):  # noqa: N818  # an error is named by what happened
@@ -47,28 +47,28 @@ class Died(Exception):  # noqa: N818  # an error is named by what happened
     def __init__(self, cell: str, cause: str) -> None:
         super().__init__(cause)
         self.cell = cell
-        """Its name."""
+        """The cell's name."""
 
 
 class DiedBefore(Died):
-    """It died before it took the message: what ended it came while it waited."""
+    """The cell died before it took the message: the cause came while the cell waited."""
 
 
 class Missing(Exception):  # noqa: N818  # an error is named by what happened
-    """There is no cell, or none that can run this; nothing has started."""
+    """There is no cell, or none that can run this message; the handler has not started."""
 
 
-class GivenUp(Exception):  # noqa: N818  # an error is named by what happened
-    """No cell was free while the message could still be run here; nothing has started."""
+class NoFreeCell(Exception):  # noqa: N818  # an error is named by what happened
+    """No cell was free while the message might still start here; the handler has not started."""
 
 
 class Cell:
-    """One such process."""
+    """One cell, as the process that has started it sees it."""
 
     def __init__(self, process: asyncio.subprocess.Process, line: CellLine, end: socket.socket) -> None:
         self.name = identity.instance(socket.gethostname(), process.pid, os.urandom(4).hex())
         self.used = False
-        """Whether something has run in it."""
+        """Whether the cell has run a message."""
         self._process = process
         self._line = line
         self._held = ExitStack()
@@ -76,7 +76,7 @@ class Cell:
 
     @classmethod
     async def start(cls, setup: CellSetup) -> Cell:
-        """Start one and wait until its code is imported. Raises `Missing`."""
+        """Start a cell, and wait until its code is imported. Raises `Missing`."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -102,23 +102,24 @@ class Cell:
             word = await self._line.receive()
             if isinstance(word, Ready):
                 return
-            raise Missing(word.why if isinstance(word, Unfit) else "its process ended while it began")
+            raise Missing(word.why if isinstance(word, UnfitCell) else "its process ended while it began")
         raise Missing(f"its process has not begun within {START_SECONDS:g} s")
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The cell's process id."""
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether it lives."""
+        """Whether the cell's process lives."""
         return self._process.returncode is None
 
     async def run(self, job: Job) -> Report | Late:
-        """Run a message; cancelled, the handler is cancelled, too. Raises `Died` and `Missing`.
+        """Run a message. If this call is cancelled, the handler is cancelled, too. Raises `Died` and `Missing`.
 
-        A cell that has run nothing yet dies of its first message even before it has taken it: of one that cannot be read.
+        If a new cell dies before it takes its first message, that message still counts as the cause: it may be one that cannot be
+        read.
         """
         before, self.used = self.used, True
         begun = False
@@ -133,14 +134,14 @@ class Cell:
             raise
         if isinstance(word, (Report, Late)):
             return word
-        if isinstance(word, Unfit):
+        if isinstance(word, UnfitCell):
             raise Missing(word.why)
         await self.end(END_SECONDS)
         died = DiedBefore if before and not begun else Died
         raise died(self.name, cause(self._process.returncode or 0))
 
     async def end(self, patience: float) -> None:
-        """Have it end; it is killed after so many seconds. It is gone when this returns."""
+        """End the cell; it is killed after `patience` seconds. The process is gone when this returns."""
         self._line.close()
         try:
             with anyio.CancelScope(shield=True), anyio.move_on_after(patience):
@@ -154,10 +155,10 @@ class Cell:
 
 
 class Cells:
-    """The cells of a process: made when the first is needed, ended with the process."""
+    """The cells of a process. The first is started when it is needed, and all end with the process."""
 
     def __init__(self, setup: CellSetup, ending: Callable[[], bool]) -> None:
-        """`ending` tells whether the process is asked to end: what becomes of a cell then says nothing."""
+        """`ending` tells whether the process was asked to end: then the death of a cell does not count."""
         self._setup = setup
         self._ending = ending
         self._taken = 0
@@ -179,10 +180,10 @@ class Cells:
 
     @asynccontextmanager
     async def one(self, given_up: Callable[[], bool], *, fresh: bool) -> AsyncIterator[Cell]:
-        """A cell for one message; `fresh`: one that has run nothing before. Raises `Missing` and `GivenUp`."""
+        """A cell for one message; with `fresh` one that has run nothing before. Raises `Missing` and `NoFreeCell`."""
         while self._taken >= MOST:
             if given_up():
-                raise GivenUp
+                raise NoFreeCell
             await asyncio.sleep(POLL_SECONDS)
         self._taken += 1
         try:
@@ -203,22 +204,22 @@ class Cells:
                 return cell
             self._retire(cell)
         cell = await Cell.start(self._setup)
-        log.info("what may have killed its process runs in one of its own (pid %d)", cell.pid)
+        log.info("messages that may have killed their process run in a separate process (pid %d)", cell.pid)
         return cell
 
     def miss(self, why: str) -> None:
-        """Tell once why a suspect does not run in a process of its own."""
+        """Log why a suspect does not run in a process of its own; the same reason only once in a row."""
         if why != self._told:
             self._told = why
-            log.warning("a message that may kill its process cannot run in one of its own: %s", why)
+            log.warning("no separate process can start for a message that may kill its process: %s", why)
 
     async def is_witness(self) -> bool:
-        """Whether this process lives on after the death of a cell, and was not asked to end."""
+        """Whether this process outlives the death of a cell by 0.5 s, and was not asked to end."""
         await asyncio.sleep(ALIVE_SECONDS)
         return not self._ending()
 
     def _retire(self, cell: Cell) -> None:
-        """One that is not needed any more ends by itself."""
+        """Let an idle cell end by itself."""
         self._idle.pop(cell).cancel()
         task = asyncio.get_running_loop().create_task(cell.end(CLOSE_SECONDS))
         self._closing.add(task)

@@ -1,4 +1,4 @@
-"""The line between a process and a cell of its: what goes each way, one object a frame.
+"""The line between a process and one of its cells: the objects that go each way, one object a frame.
 
 Both ends run the same code as the same user, and the line is an inherited socket that no other process has.
 """
@@ -18,51 +18,51 @@ from runner.core import raised
 from runner.core.retry import RetryPolicy
 from runner.core.settlement import Failed, Outcome, Succeeded, Undecodable
 from runner.core.signals import Reject, Retry
-from runner.jetstream.delivery import Joined
-from runner.runtime.blame import Elsewhere, trace_of, where
+from runner.jetstream.delivery import JoinedParts
+from runner.runtime.blame import RaisedElsewhere, trace_of, where
 from runner.staged import Staged
 
 SIZE = 8
-"""Bytes of a frame's length."""
+"""Bytes of the number before each frame that gives its length."""
 
 
-class Given(Struct, frozen=True):
-    """Functions that do not stand in a project's folder: those of a test."""
+class GivenFunctions(Struct, frozen=True):
+    """Functions outside of a project's folder: those of a test."""
 
     path: tuple[str, ...]
-    """Where modules are imported from."""
+    """The folders that modules are imported from."""
     project: bytes
-    """A pickled call that gives the project."""
+    """A pickled call that returns the project."""
 
 
 class CellSetup(Struct, frozen=True):
-    """The first word to a cell: whose code it runs, and how it reaches NATS."""
+    """The first object sent to a cell: which code it runs, and how it reaches NATS."""
 
     root: Path
     name: str
     settings: Settings
-    given: Given | None = None
-    """Where that is not the code in `root`."""
+    given: GivenFunctions | None = None
+    """The functions, if they are not in `root`."""
     niceness: int = 0
-    """How much lower its priority is than that of the process that has started it."""
+    """How much lower the cell's priority is than that of the process that has started it."""
 
 
 class Ready(Struct, frozen=True):
-    """A cell's first word: the code is imported, and the lifespan has begun."""
+    """The first object from a cell: its code is imported, and its lifespan has begun."""
 
 
-class Unfit(Struct, frozen=True):
-    """A cell cannot run what it was given, and why."""
+class UnfitCell(Struct, frozen=True):
+    """The cell cannot run what it was given, and why."""
 
     why: str
 
 
 class Begun(Struct, frozen=True):
-    """A cell has taken a job: from here on its end may be the job's doing."""
+    """The cell has taken a job: if it ends from now on, the job may be the cause."""
 
 
 class Late(Struct, frozen=True):
-    """The job came after the time in which it might start; nothing has started."""
+    """The job came too late to start; the handler has not started."""
 
 
 class Job(Struct, frozen=True):
@@ -79,29 +79,29 @@ class Job(Struct, frozen=True):
     until: float
     """The handler may start before this moment of the monotonic clock, which all processes of a machine share."""
     trace: list[tuple[str, str]]
-    """Headers that continue the trace of the attempt."""
-    joined: Joined | None = None
-    """The parts that it runs with."""
+    """Headers that carry on the trace of the attempt."""
+    joined: JoinedParts | None = None
+    """The joined parts that the handler gets."""
 
 
 class Report(Struct, frozen=True):
-    """How the handler ended, and what it has made."""
+    """How the handler ended, and the outputs it has made."""
 
     ended: Literal["succeeded", "failed", "undecodable"]
     made: list[Staged] = []
     error: bytes = b""
-    """The exception, pickled; empty where it cannot be."""
+    """The pickled exception; empty if it cannot be pickled."""
     name: str = ""
     words: str = ""
     retries: bool = True
-    """Whether the function's policy retries it."""
+    """Whether the function's policy retries the error."""
     traceback: str = ""
     place: str = ""
-    """Where in the project's code it was raised."""
+    """The place in the project's code that raised the error."""
 
     @classmethod
     def of(cls, error: BaseException, policy: RetryPolicy, root: Path, *, decoding: bool = False) -> Report:
-        """What was raised."""
+        """Make the report of an exception."""
         return cls(
             "undecodable" if decoding else "failed",
             error=_pickled(error),
@@ -114,11 +114,11 @@ class Report(Struct, frozen=True):
 
     @property
     def outcome(self) -> Outcome:
-        """The same as if it had ended here; an exception tells its traceback by its cause."""
+        """The outcome, as if the handler had ended in this process; the exception's cause holds its traceback."""
         if self.ended == "succeeded":
             return Succeeded()
         error = self._raised()
-        error.__cause__ = Elsewhere(self.traceback, self.place)
+        error.__cause__ = RaisedElsewhere(self.traceback, self.place)
         return (
             Undecodable(error)
             if isinstance(error, Exception) and self.ended == "undecodable"
@@ -146,7 +146,7 @@ def _pickled(error: BaseException) -> bytes:
 
 
 class CellLine:
-    """One end of a line."""
+    """One end of the line."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -154,12 +154,12 @@ class CellLine:
 
     @classmethod
     async def open(cls, end: socket.socket) -> CellLine:
-        """Take one of a pair of sockets."""
+        """Make an end of one of a pair of sockets."""
         end.setblocking(False)
         return cls(*await asyncio.open_connection(sock=end))
 
     async def send(self, word: Any) -> None:
-        """Send one object; one that goes nowhere is found out by `receive`."""
+        """Send one object. A broken line raises nothing here: `receive` then gives None."""
         frame = pickle.dumps(word)
         try:
             self._writer.write(len(frame).to_bytes(SIZE, "big") + frame)
@@ -176,5 +176,5 @@ class CellLine:
             return None
 
     def close(self) -> None:
-        """The other end is told by the line's end."""
+        """Close the line; the other end sees that."""
         self._writer.close()

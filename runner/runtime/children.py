@@ -1,7 +1,7 @@
-"""The processes in which the handlers of `executor="process"` run: one message at a time each, started as they are needed.
+"""The processes in which handlers with `executor="process"` run: one message at a time in each, started when needed.
 
-A child is a cell that is kept: it imports the project's code, runs its lifespan, and ends with this process. Its priority is
-lower: where there is less than a core for each, what computes does not make messages wait that this process's loop handles
+A child is a cell that is kept: it imports the project's code, runs its lifespan, and ends with this process. Its priority is lower:
+if there is less than one core for each process, a computing handler then does not delay messages in this process's event loop
 (measured: `benchmarks/beside.py`).
 """
 
@@ -28,7 +28,7 @@ NICENESS = 10
 
 
 class Children:
-    """Those of a process. Every function has slots of its own, so no more of them run at once than all slots together."""
+    """The children of a process. Every function has slots of its own, so there are never more children than slots."""
 
     def __init__(self, setup: CellSetup) -> None:
         self._setup = structs.replace(setup, niceness=NICENESS)
@@ -36,7 +36,7 @@ class Children:
         self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        """In a test the first starts at once: what hinders it is told before a message waits for it. Raises UsageError."""
+        """In a test, start the first child at once, so that an error shows before a message waits for the child. Raises UsageError."""
         if self._setup.given is not None:
             try:
                 self._idle.append(await Cell.start(self._setup))
@@ -55,7 +55,7 @@ class Children:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Cell]:
-        """A child for one message. Raises `Missing` where none can be started."""
+        """A child for one message. Raises `Missing` if none can be started."""
         child = await self._take()
         try:
             yield child
@@ -66,7 +66,7 @@ class Children:
     async def _take(self) -> Cell:
         if child := await self._free():
             return child
-        async with self._starting:  # one after the other: another may be free meanwhile
+        async with self._starting:  # one at a time: another child may become free meanwhile
             if child := await self._free():
                 return child
             child = await Cell.start(self._setup)
@@ -78,5 +78,5 @@ class Children:
             child = self._idle.pop()
             if child.running:
                 return child
-            await child.end(0)  # it has died while nothing ran in it: its socket is closed
+            await child.end(0)  # it has died while idle: this closes its socket
         return None

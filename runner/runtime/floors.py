@@ -1,4 +1,4 @@
-"""The ack floor of a durable, remembered outside of it: where to go on once the durable was deleted."""
+"""The ack floor of a durable, kept in the bucket: it says where to continue if the durable is deleted."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from contextlib import suppress
 import msgspec
 
 from runner.core import checked
-from runner.core.checked import Count, Line, Pattern
-from runner.core.history import NOTHING, Identity, State
+from runner.core.checked import Count, Line, SubjectPattern
+from runner.core.history import NOTHING, Identity, StreamState
 from runner.errors import JetrunnerError, PermissionDenied
 from runner.jetstream import tolerant
 from runner.jetstream.kv import KV
 
 
 class Floor(msgspec.Struct, frozen=True):
-    """Everything up to this sequence is settled, in the history of the stream that it was read in."""
+    """All messages up to this sequence are settled, in the history of the stream that the floor was read in."""
 
     sequence: Count
     created: Line
     """When the stream was made."""
     newest: Identity = NOTHING
     """The newest message that the stream had when the floor was read."""
-    subject: Pattern | None = None
-    """What the durable read then, as published; None: not known."""
+    subject: SubjectPattern | None = None
+    """The subject that the durable read then, as published; None: not known."""
 
     @property
     def known(self) -> Identity:
-        """What tells whether the stream is still the one that the floor is of; without `newest` its number alone does."""
+        """Identifies the stream's history that the floor belongs to. Without `newest` it has only the floor's sequence."""
         return self.newest if self.newest.sequence else Identity(self.created, self.sequence)
 
 
 read = checked.json(Floor)
-"""What stands in the bucket; raises `Unfit`."""
+"""Reads a floor from the bucket; raises `Unfit`."""
 
 
 class Floors:
@@ -42,19 +42,19 @@ class Floors:
         self._kv = kv
         self._project = project
         self._saved: dict[tuple[str, str], tuple[int, str, str, int]] = {}
-        """A floor, when its stream was made, what the durable read, and the sequence in the bucket at which that was saved."""
+        """Each saved floor: its sequence, when its stream was made, the durable's subject, and the revision of its record in the bucket."""
 
         self.lost = 0
-        """Counts how often the bucket has lost something."""
+        """How many times the bucket has lost records."""
 
     async def last(self, stream: str, durable: str) -> Floor | None:
-        """The floor, None when none is known; as the bucket's leader has it: an older one would run again what is done."""
+        """The floor, read from the bucket's leader, because an old one would run settled messages again; None if none is known."""
         return _read((await self._kv.get(self._key(stream, durable))).value)
 
     async def newest(self, stream: str) -> Identity:
-        """The newest message that any durable's floor knows of the stream. Raises JetrunnerError.
+        """The newest message of the stream that any durable's floor knows. Raises JetrunnerError.
 
-        As the bucket's leader has it, where that may be asked: by an older one a loss of the last messages is not noticed.
+        It is read from the bucket's leader if the credentials allow that: an older value would hide a loss of the last messages.
         """
         try:
             found = await self._kv.read_leader(self._key(stream, "*"))
@@ -66,7 +66,7 @@ class Floors:
     async def save(
         self, stream: str, durable: str, sequence: int, newest: Identity, subject: str = ""
     ) -> None:
-        """Remember a floor that has moved; one that cannot be stored now is stored the next time.
+        """Save a floor if it has moved. If it cannot be stored now, it is stored the next time.
 
         `newest` is a message of the same history that is no older than the floor.
         """
@@ -79,19 +79,19 @@ class Floors:
     async def place(
         self, stream: str, durable: str, sequence: int, newest: Identity, subject: str = ""
     ) -> None:
-        """The same, wherever the floor was; what keeps it from being stored is raised. Raises JetrunnerError."""
+        """Save a floor even if it has not moved. Raises JetrunnerError."""
         floor = Floor(sequence, newest.created, newest, subject or None)
         place = await self._kv.put(self._key(stream, durable), msgspec.json.encode(floor))
         self._saved[stream, durable] = sequence, newest.created, subject, place
 
-    def looked(self, bucket: State) -> None:
-        """Save again what the bucket no longer holds, because it was purged."""
+    def looked(self, bucket: StreamState) -> None:
+        """Forget the saved floors that were purged from the bucket, so that they are saved again."""
         kept = {key: saved for key, saved in self._saved.items() if saved[3] >= bucket.first}
         self.lost += len(kept) < len(self._saved)
         self._saved = kept
 
     def forget(self, _first: int) -> None:
-        """The bucket is another, or an older one: what is remembered there may be older, too."""
+        """Forget all saved floors, so that they are saved again: the bucket is another or went back, and its floors may be old."""
         self._saved.clear()
         self.lost += 1
 

@@ -1,4 +1,4 @@
-"""The histories of all streams that a process reads: looked at on a clock, and whenever the connection is there again."""
+"""The histories of all streams that a process reads: they are checked every few seconds, and after each new connection."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from runner.runtime.history import History
 log = logging.getLogger("jetrunner.streams")
 
 START_SECONDS = 20.0
-"""A cluster that elects a leader answers again within seconds."""
+"""How long a start waits for the server: a cluster that elects a leader answers again within seconds."""
 RETRY_SECONDS = 0.02
 LONGEST_RETRY_SECONDS = 2.0
 
 
 class Histories:
-    """One for each stream."""
+    """The histories of all streams, one for each."""
 
     def __init__(self, connection: Connection, tasks: TaskGroup) -> None:
         self._connection = connection
@@ -39,41 +39,41 @@ class Histories:
         self._all: dict[str, History] = {}
         self._waiting = False
         self.sources: list[Callable[[], tuple[str, Place] | None]] = []
-        """Each says what it has stored last, and for messages of which stream."""
+        """Each gives the last message that was stored in another stream, and the stream of the messages that it was made from."""
         self.bucket = self.of(ownstreams.BUCKET_STREAM)
-        """That of our bucket: what is written there may be lost there, too."""
+        """The history of our own bucket, which may go back, too."""
         connection.wire.on_lost.append(self._lost)
 
     def of(self, stream: str) -> History:
-        """The stream's, the same each time."""
+        """The history of a stream; always the same object."""
         found = self._all.get(stream)
         if found is None:
             found = self._all[stream] = History(self._connection, stream)
         return found
 
     async def begin(self, stream: str, floors: Floors) -> None:
-        """Find out whether a stream is the one that was read before. Raises JetrunnerError."""
+        """Find out whether a stream is the same that was read before. Raises JetrunnerError."""
         history = self.of(stream)
         if not history.begun:
             history.presume(await retry_until(partial(floors.newest, stream), START_SECONDS))
-        with suppress(PermissionDenied):  # the history tells of it
+        with suppress(PermissionDenied):  # the history has logged that the right is missing
             await retry_until(history.check, START_SECONDS, f"stream {stream}")
 
     async def original(self, place: Origin) -> tuple[Pairs, bytes] | None:
-        """Headers and body as they were published; None only when the stream has let go of them. Raises JetrunnerError."""
+        """Headers and body of a message as published; None only if the stream has removed it. Raises JetrunnerError."""
         return await self.of(place.stream).surely(partial(original, self._connection, place))
 
     async def keep(self) -> None:
-        """Called every few seconds: look at all of them."""
+        """Check all streams; called every few seconds."""
         for history in list(self._all.values()):
             await self.look(history, thorough=False)
 
     async def look(self, history: History, *, thorough: bool = True) -> None:
-        """Look at one, if that can be."""
+        """Check one stream, if it can be reached."""
         try:
             await history.check(thorough=thorough)
         except JetrunnerError as error:
-            log.debug("stream %s cannot be looked at: %s", history.stream, error)
+            log.debug("cannot read stream %s: %s", history.stream, error)
 
     def _lost(self) -> None:
         for newest in self.sources:
@@ -87,7 +87,7 @@ class Histories:
             self._tasks.start_soon(self._confirm)
 
     async def _confirm(self) -> None:
-        """Look at all of them once there is a connection again, until each was found."""
+        """Check all streams after a new connection, until each is confirmed."""
         wait, told = RETRY_SECONDS, False
         try:
             while left := [each for each in self._all.values() if each.watched and not each.confirmed]:
@@ -100,7 +100,7 @@ class Histories:
                     if left and wait == LONGEST_RETRY_SECONDS and not told:
                         told = True
                         log.warning(
-                            "it is not known yet whether %s went back; nothing is acknowledged there meanwhile",
+                            "cannot check yet whether streams went back, and acknowledges nothing there meanwhile: %s",
                             ", ".join(each.stream for each in left),
                         )
                 else:

@@ -1,14 +1,14 @@
-"""What this process knows of the histories of the streams that it reads, and who is told when one is another.
+"""Watches the histories of the streams that this process reads, and tells readers when a stream has become another.
 
-Rule 1: nothing that was settled is told the server on a connection on which the stream was not found to be the same yet:
-        the number may be another message's by now.
-Rule 2: a stream is looked at when something begins to read it, when the connection is there again, when a delivery does
-        not fit, and on a clock.
-Rule 3: that a message is not there is one server's word, which may be a leader's that was deposed. It counts once the stream
-        was found to be the same since, by a leader that most of its servers follow, and it is asked for once more.
-Rule 4: what is known when the connection is lost is what counts until the stream was found to be the same: the numbers
-        that come first on the new connection may be those of another history.
-Rule 5: where what was stored for its messages is lost (`stored.py`), they have to run again though the stream is the same.
+Rule 1: on a new connection nothing is settled at the server before the stream was found to be the same: a sequence may name another
+        message by now.
+Rule 2: a stream is checked when something begins to read it, after a new connection, when a delivery does not fit, and every few
+        seconds.
+Rule 3: if one server says that a message is not there, it may be a deposed leader. Its word counts only once a leader that most
+        servers follow has confirmed the stream since, and the message was asked for once more.
+Rule 4: until the stream is confirmed again, it is compared with what was known when the connection was lost: the first sequences on
+        the new connection may belong to another history.
+Rule 5: if messages stored for its messages were lost (`stored.py`), the latter run again, though the stream is the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-from runner.core.history import NOTHING, Back, Identity, Same, State, Verdict, may_lag, void
+from runner.core.history import NOTHING, Back, Identity, Same, StreamState, Verdict, may_lag, void
 from runner.errors import PermissionDenied, ServerError, Unconfirmed
 from runner.jetstream import codes
 from runner.jetstream.concurrent import gather
@@ -33,100 +33,100 @@ Found = TypeVar("Found")
 
 MOST_VERDICTS = 1_000
 LAG_SECONDS = 2.0
-"""A leader that was just elected knows of everything that was confirmed after as long."""
+"""Time after which a newly elected leader knows all confirmed messages."""
 
 
-class Reader(Protocol):
-    """What remembers messages of a stream by their numbers."""
+class StreamMemory(Protocol):
+    """An object that remembers messages of a stream by their sequences."""
 
     def newest(self) -> Identity:
-        """The newest message that is known to be the stream's; when that was made does not matter."""
+        """The newest message that is known to belong to the stream; `created` may be empty."""
 
     def arrived(self) -> Identity:
-        """The newest of what is here, whether it is known to be the stream's or not."""
+        """The newest message here, whether it is known to belong to the stream or not."""
 
     def silence(self) -> None:
-        """Tell the server nothing of what is remembered before `confirm`."""
+        """Settle no remembered message at the server before `confirm`."""
 
     def confirm(self) -> None:
-        """What is remembered is of the stream's history."""
+        """The remembered messages belong to the stream's history: they may be settled."""
 
     def cut(self, first: int, known: Identity) -> None:
-        """Forget the messages that the stream has lost, from this number to the newest that was known.
+        """Forget the messages that the stream has lost: those from `first` to the newest known one.
 
-        From 0: it has lost none, but what was stored for them. What was settled, or runs, counts no more.
+        With `first=0` only messages stored for its messages were lost. Settlements and running handlers then no longer count.
         """
 
 
 class History:
-    """One stream's."""
+    """The history of one stream."""
 
     def __init__(self, connection: Connection, stream: str) -> None:
         self.stream = stream
         self.changed: list[Callable[[int], None]] = []
-        """Called when the stream turns out to be another, with the first number that is another message's."""
-        self.looked: list[Callable[[State], None]] = []
-        """Called with what each look has found, after that."""
+        """Called when the stream has become another, with the first sequence that names another message."""
+        self.looked: list[Callable[[StreamState], None]] = []
+        """Called after that, with the result of each check."""
         self.era = 0
-        """Counts how often the stream turned out to be another."""
-        self._readers: list[Reader] = []
+        """How many times the stream has become another."""
+        self._readers: list[StreamMemory] = []
         self._connection = connection
         self._known = NOTHING
-        """The newest message that a look has found."""
+        """The newest message that a check has found."""
         self._lost: Identity | None = None
-        """What was known when the connection was lost; None once the stream was found to be the same since."""
+        """The newest message known when the connection was lost; None once the stream was confirmed."""
         self._doubted: list[Identity] = []
-        """Messages whose numbers seem to be others' by now."""
+        """Messages whose sequences seem to name other messages by now."""
         self._found = (-1, "")
-        """The connection, and the stream's leader, when all of that was last compared."""
+        """The connection, and the stream's leader, at the last full comparison."""
         self._verdicts: dict[Identity, Verdict] = {}
-        """Of what others have known, on this connection and in this era."""
+        """Results of `compare` on this connection and in this era."""
         self._verdicts_of = (-1, 0)
         self._blind = False
-        """Whether the credentials do not allow to look."""
+        """Whether the credentials do not allow to check the stream."""
         self._lagging: dict[Identity, tuple[str, float]] = {}
-        """What was known and is not there, by which leader's word, and since when."""
+        """Known messages that a leader does not have: which leader said so, and since when."""
         self._begun = self._ended = 0
-        """How many looks."""
+        """How many checks have begun and ended."""
         self._thorough = False
-        """Whether somebody who waits for the next look wants it thorough."""
+        """Whether somebody who waits for the next check wants it thorough."""
         self._looking = asyncio.Lock()
         self.stored = Stored(connection, lambda stream: History(connection, stream))
-        self._state: State | None = None
+        self._state: StreamState | None = None
 
     @property
     def watched(self) -> bool:
-        """Whether a reader or a callback is told when the stream turns out to be another."""
+        """Whether a reader or a callback is told when the stream becomes another."""
         return bool(self._readers or self.changed)
 
     @property
     def confirmed(self) -> bool:
-        """Whether the stream was found to be the same on this connection."""
+        """Whether the stream was confirmed on this connection."""
         return self._lost is None
 
     @property
     def moment(self) -> tuple[int, int]:
-        """Another one once the connection was lost, or the stream turned out to be another."""
+        """A value that changes when the connection is lost, or the stream becomes another."""
         return self._connection.wire.epoch, self.era
 
     async def still(self, moment: tuple[int, int]) -> bool:
-        """Whether numbers that were read at that moment may be acted on; with nothing awaited in between. Raises JetrunnerError."""
-        with suppress(PermissionDenied):  # the look on the clock has logged that the right is missing
+        """Whether sequences read at that moment still hold; act on them before the next await. Raises JetrunnerError."""
+        with suppress(PermissionDenied):  # the regular check has logged the missing right
             await self.check(thorough=False)
         return self.moment == moment
 
-    def add(self, reader: Reader) -> None:
-        """It is told from now on."""
+    def add(self, reader: StreamMemory) -> None:
+        """Tell a reader of changes from now on."""
         self._readers.append(reader)
         if self._lost is not None:
             reader.silence()
 
-    def remove(self, reader: Reader) -> None:
-        """It remembers nothing any more."""
+    def remove(self, reader: StreamMemory) -> None:
+        """Stop telling a reader, because it remembers nothing any more."""
         self._readers.remove(reader)
 
     def newest(self) -> Identity:
-        """The newest message that is known to be of the stream's history."""
+        """The newest message that is known to belong to the stream's history."""
         if self._lost is not None:
             return self._lost
         newest = self._known
@@ -135,22 +135,22 @@ class History:
         return Identity(self._known.created, newest.sequence, newest.stored_ns)
 
     def doubt(self, message: Identity) -> None:
-        """Its number may be another's by now. The next look tells more."""
+        """Have the next check compare a message whose sequence may name another one by now."""
         if self.begun:
             self._doubted.append(Identity(self._known.created, message.sequence, message.stored_ns))
 
     @property
     def begun(self) -> bool:
-        """Whether the stream was looked at before."""
+        """Whether the stream was checked before."""
         return self._state is not None
 
     def presume(self, known: Identity) -> None:
-        """What an earlier process knew, before the first look."""
+        """Take over what an earlier process knew, before the first check."""
         if self._state is None:
             self._known = known
 
     def lose(self) -> None:
-        """The connection is lost; all that came on it is of one history, which is known only if it was confirmed."""
+        """Note a lost connection. All that came on it belongs to one history, known only if the stream was confirmed on it."""
         self.stored.lose()
         arrived = NOTHING
         for reader in self._readers:
@@ -164,11 +164,11 @@ class History:
             newest = self.newest().newer(arrived)
             self._lost = Identity(self._known.created, newest.sequence, newest.stored_ns)
 
-    async def check(self, *, thorough: bool = True) -> State:
-        """How the stream is, once its readers know whether it is the same. Raises JetrunnerError.
+    async def check(self, *, thorough: bool = True) -> StreamState:
+        """The state of the stream, once its readers know whether it is the same. Raises JetrunnerError.
 
-        It is asked after the call, once for all who call meanwhile. Unless that has to be `thorough`, numbers that rise
-        are enough where neither the connection nor the stream's leader has changed.
+        The server is asked after the call, once for all calls that wait. If neither the connection nor the leader has changed, and
+        the check is not `thorough`, it is enough that sequences have not fallen.
         """
         mine = self._begun + 1
         self._thorough |= thorough
@@ -180,7 +180,7 @@ class History:
                 self._ended = self._begun
             return self._state
 
-    async def _look(self, *, thorough: bool) -> State:
+    async def _look(self, *, thorough: bool) -> StreamState:
         epoch, before, doubted = self._connection.wire.epoch, self.newest(), list(self._doubted)
         stored = list(self.stored.doubted)
         try:
@@ -188,7 +188,7 @@ class History:
         except PermissionDenied as error:
             if not self._blind:
                 self._blind = True
-                log.warning("%s: %s; should the stream go back, nothing tells", self.stream, error)
+                log.warning("%s: %s; whether the stream goes back cannot be noticed", self.stream, error)
             self.stored.end(stored, stand=True)
             self._confirm()
             raise
@@ -223,12 +223,12 @@ class History:
             for reader in list(self._readers):
                 reader.confirm()
 
-    async def _cuts(self, compared: Sequence[Identity], now: State) -> list[int]:
+    async def _cuts(self, compared: Sequence[Identity], now: StreamState) -> list[int]:
         verdicts = [await self._compare(known, now) for known in compared]
         return [first for verdict in verdicts if (first := void(verdict)) is not None]
 
     async def compare(self, known: Identity) -> Verdict:
-        """Whether the stream is the one in which `known` was the newest message. Raises JetrunnerError."""
+        """Whether the stream is still the one in which `known` was the newest message. Raises JetrunnerError."""
         now = await self.check(thorough=False)
         place = self._connection.wire.epoch, self.era
         if self._verdicts_of != place or len(self._verdicts) > MOST_VERDICTS:
@@ -241,14 +241,14 @@ class History:
         return found
 
     async def surely(self, ask: Callable[[], Awaitable[Found | None]]) -> Found | None:
-        """What is found in the stream; None only where nothing is. Raises JetrunnerError while that is not sure."""
+        """The result of `ask`. It is None only if the message is surely not there; while that is not sure, JetrunnerError is raised."""
         found = await ask()
         if found is None and await self.follow():
             found = await ask()
         return found
 
     async def follow(self) -> bool:
-        """Whether the stream can be looked at. Raises JetrunnerError unless its leader has what is known, and is followed."""
+        """Whether the stream can be checked. Raises JetrunnerError unless its leader has all known messages and most servers follow it."""
         try:
             now = await self.check()
         except PermissionDenied:
@@ -261,7 +261,7 @@ class History:
             raise Unconfirmed(f"most servers of {self.stream} do not answer its leader")
         return True
 
-    async def _compare(self, known: Identity, now: State) -> Verdict:
+    async def _compare(self, known: Identity, now: StreamState) -> Verdict:
         if not may_lag(known, now):
             self._lagging.pop(known, None)
         elif not self._lags(known, now):
@@ -270,12 +270,12 @@ class History:
             )
         try:
             return await compare(self._connection, self.stream, known, now)
-        except PermissionDenied as error:  # numbers tell something, too
-            log.debug("messages of %s cannot be looked at: %s", self.stream, error)
+        except PermissionDenied as error:  # sequences alone tell something, too
+            log.debug("cannot read messages of %s: %s", self.stream, error)
             return Back(now.last + 1) if now.last < known.sequence else Same()
 
-    def _lags(self, known: Identity, now: State) -> bool:
-        """Whether its leader has said so for a while, and most of the stream's servers have answered it meanwhile."""
+    def _lags(self, known: Identity, now: StreamState) -> bool:
+        """Whether the leader has said so for over 2 s, and most of the stream's servers have answered it meanwhile."""
         leader, since = self._lagging.setdefault(known, (now.leader, time.monotonic()))
         if leader != now.leader:
             self._lagging[known] = now.leader, time.monotonic()
@@ -284,16 +284,12 @@ class History:
         return seconds > LAG_SECONDS and now.led(seconds)
 
 
-def _tell(stream: str, before: Identity, now: State, first: int) -> None:
+def _tell(stream: str, before: Identity, now: StreamState, first: int) -> None:
     if before.created != now.created:
-        log.warning(
-            "stream %s was deleted and made again: what was remembered of its messages is dropped,"
-            " and what is stored in it now runs",
-            stream,
-        )
+        log.warning("stream %s was deleted and created again: its messages are handled as new", stream)
         return
     others = f", and holds others up to {now.last:,} by now" if now.last >= first else ""
     log.warning(
-        "stream %s went back from %s to %s%s: what had been stored after %s is lost, what is stored now runs",
+        "stream %s went back from %s to %s%s: messages after %s are lost, and those stored now are handled as new",
         stream, f"{before.sequence:,}", f"{first - 1:,}", others, f"{first - 1:,}",
     )  # fmt: skip

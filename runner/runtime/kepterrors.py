@@ -1,8 +1,10 @@
-"""Errors of attempts that are to be retried, kept in a stream of ours: they outlive the instance, and nothing waits for them.
+"""Errors of attempts that will be retried, kept in a stream of ours: they outlive the instance, and no message waits for them.
 
-Rule 1: one record a message and function, the last one; the stream drops the oldest of too many, and what is a week old.
-Rule 2: a process keeps 100 a second at most. What is over that, or cannot be stored, is counted and told, never waited for.
-Rule 3: what is hidden of a message is not in them.
+Rule 1: the stream keeps only the last error of each message and function. It drops the oldest if there are too many, and all after
+        a week.
+Rule 2: a process keeps at most 100 errors a second. Any more, and those that cannot be stored, are counted and reported as not
+        kept.
+Rule 3: hidden values of a message are not in its kept errors.
 """
 
 from __future__ import annotations
@@ -26,32 +28,32 @@ log = logging.getLogger("jetrunner.errors")
 
 A_SECOND = 100
 MOST_WAITING = 200
-"""So many records wait for the server at most."""
+"""Most records that wait to be stored."""
 REFUSED_SECONDS = 60.0
-"""Nothing is tried for so long once the stream is not there and cannot be made, or the credentials do not allow it."""
+"""Pause after the stream was missing and could not be made, or the credentials did not allow to publish."""
 
 
 class KeptErrors:
-    """Those of one process."""
+    """The kept errors of one process."""
 
     def __init__(self, connection: Connection, project: str, tasks: TaskGroup) -> None:
         self._connection = connection
         self._project = project
         self._tasks = tasks
         self._waiting: dict[str, bytes] = {}
-        """By their subjects."""
+        """Records that wait to be stored, by subject."""
         self._functions: dict[str, str] = {}
         self._writing = False
         self._tokens, self._refilled = float(A_SECOND), time.monotonic()
         self._not_before = 0.0
         self._told = False
-        """Whether the log says that errors are not kept."""
+        """Whether the log already says that errors are not kept."""
         self._making = anyio.Lock()
         self.unkept: Counter[str] = Counter()
         """Errors that were not kept, by function."""
 
     def admit(self, function: str) -> bool:
-        """Whether one more may be kept now; else it is counted."""
+        """Whether one more error may be kept now; if not, it is counted as not kept."""
         now = time.monotonic()
         self._tokens = min(A_SECOND, self._tokens + (now - self._refilled) * A_SECOND)
         self._refilled = now
@@ -62,7 +64,7 @@ class KeptErrors:
         return True
 
     def keep(self, function: str, stream: str, sequence: int, error: KeptError) -> None:
-        """Keep one that was admitted; returns at once."""
+        """Keep an error that was admitted; returns at once."""
         subject = identity.error_subject(self._project, function, stream, sequence)
         self._waiting[subject] = kepterror.encode(error)
         self._functions[subject] = function
@@ -93,23 +95,23 @@ class KeptErrors:
             self.unkept[function] += 1
             if isinstance(error, PermissionDenied):
                 self._refused(error)
-            log.debug("%s: an error is not kept: %s", function, error)
+            log.debug("%s: an error cannot be kept: %s", function, error)
 
     async def _made(self, subject: str, body: bytes) -> None:
-        """Publish after the stream was made: one at a time, for the others wait for what the first one finds."""
+        """Make the stream, then publish; one call at a time, so that the others see the first one's result."""
         async with self._making:
             if time.monotonic() < self._not_before:
                 raise NoStream(f"stream {ERRORS} is not there")
             try:
-                await ownstreams.ensure(self._connection, ERRORS, must=True)
+                await ownstreams.restore(self._connection, ERRORS, must=True)
                 await self._connection.publisher.publish(subject, body)
             except Exception as error:
                 self._refused(error)
                 raise
 
     def _refused(self, error: Exception) -> None:
-        """Try nothing for a while; the log tells it once, until something is kept again."""
+        """Keep no errors for a while; the log says so once, until an error is kept again."""
         self._not_before = time.monotonic() + REFUSED_SECONDS
         if not self._told:
             self._told = True
-            log.warning("what attempts to be retried have failed with is not kept: %s", error)
+            log.warning("errors of failed attempts cannot be kept: %s", error)

@@ -1,7 +1,8 @@
-"""The quarantine: what may run beside a suspect in this process.
+"""The quarantine: which handlers may run beside a suspect in this process.
 
-What runs in a cell is not in this process, and keeps nothing from starting. What must run alone waits until nothing else runs, and nothing else starts until its start stands no more. Beside a handler
-that ignored its timeout nothing is alone, and it may never end: the message goes on to another process, or comes again later.
+A suspect in a cell is not in this process, and delays no other message. A suspect that must run alone waits until nothing else
+runs; then nothing else starts until its start record is gone. While a handler runs on after its timeout, no suspect can run alone,
+and that handler may never end: the suspect then goes to another process, or comes again later.
 """
 
 from __future__ import annotations
@@ -18,35 +19,35 @@ from runner.jetstream.pull import Pull
 
 POLL_SECONDS = 0.01
 CROWDED_SECONDS = 5.0
-"""Delay of a message that must run alone and cannot, for a handler that does not end."""
+"""Delay of a message that must run alone and cannot, because a handler does not end."""
 
 
 class Quarantine:
-    """Who may start a handler in this process right now."""
+    """Decides which message may start in this process now."""
 
     def __init__(self) -> None:
         self.closed = False
-        """True while one message must run alone: no other message starts."""
+        """True while a message must run alone: no other message starts."""
         self.pulls: list[list[Pull]] = []
-        """One list for each function: where its messages are until they are settled."""
+        """The pulls that hold unsettled messages, in one list for each function."""
         self.others: list[Callable[[], int]] = []
-        """Each tells how many handlers run whose messages are in no pull: of requests."""
+        """Each function gives the number of running handlers without a message in a pull: those of requests."""
         self.abandoned: set[Delivery] = set()
-        """Not in any pull any more, though their handlers may still run."""
+        """Messages that are in no pull any more, though their handlers may still run."""
         self.draining = False
-        """True once everything that has not started goes back: no message waits any more."""
+        """True once all messages that have not started go back: none waits any more."""
         self._lonely = 0
         self._turn = anyio.Lock()
         self._stages: list[int] = []
         self._opened = anyio.Event()
 
     def abandon(self, deliveries: Iterable[Delivery]) -> None:
-        """These are in no pull any more; those of them whose handlers run count until they have ended."""
+        """Note messages that are in no pull any more; they count as running until their handlers have ended."""
         self.abandoned = {each for each in chain(self.abandoned, deliveries) if each.task is not None}
 
     @property
     def running(self) -> int:
-        """Handlers that run now, those that were abandoned included; looked up only when a suspect must run alone."""
+        """How many handlers run now, including abandoned ones; computed only when a suspect must run alone."""
         unsettled = (each for pulls in self.pulls for pull in pulls for each in pull.unsettled.values())
         of_messages = sum(
             each.task is not None and not each.in_cell for each in chain(unsettled, self.abandoned)
@@ -55,21 +56,21 @@ class Quarantine:
 
     @property
     def crowded(self) -> bool:
-        """Whether nothing can be alone here, for a handler that ignored its timeout, or outlasts its shard."""
+        """Whether no message can be alone here, because a handler ignored its timeout or outlasts its shard."""
         self.abandon(())
         return bool(self.abandoned)
 
     async def wait_open(self) -> None:
-        """Wait until others may start again."""
+        """Wait until other messages may start again."""
         while self.closed:
             await self._opened.wait()
 
     @asynccontextmanager
     async def enter(self, stage: int) -> AsyncIterator[bool]:
-        """Hold this while a message of that stage runs; False when it must run alone, and cannot here."""
+        """Hold this while a message of that stage runs; gives False if the message must run alone and cannot here."""
         lonely = 0
         try:
-            async with self._turn:  # one suspect waits, and every later one behind it, so none waits for ever
+            async with self._turn:  # the first suspect waits here, the later ones behind it
                 if stage >= poison.ALONE:
                     lonely = 1
                     self._lonely += 1
@@ -79,7 +80,7 @@ class Quarantine:
                     or (lonely and self.crowded)
                     or poison.may_start(
                         stage,
-                        # One that was let in counts before its handler runs: its start is being recorded.
+                        # A message that was let in counts as running at once: its start is still being recorded.
                         running=self.running + len(self._stages),
                         highest=max(self._stages, default=poison.FREE),
                     )

@@ -1,4 +1,4 @@
-"""What NATS refuses the runner itself is told in the log, once, and keeps the process from being ready."""
+"""Actions that NATS refuses the runner itself: each is logged once, and keeps the process from being ready."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOK_SECONDS = 0.2
 
 
 async def tell(denials: Denials) -> None:
-    """Until cancelled."""
+    """Log refusals, and their ends, until cancelled."""
     told: dict[str, str] = {}
     while True:
         now = denials.now()

@@ -1,4 +1,4 @@
-"""What all functions of one process share."""
+"""The objects that all functions of one process share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.jetstream.kv import KV
 from runner.jetstream.topology import Topology
 from runner.requests.requester import Requester
 from runner.runtime.cell import Cells
-from runner.runtime.cellline import CellSetup, Given
+from runner.runtime.cellline import CellSetup, GivenFunctions
 from runner.runtime.children import Children
 from runner.runtime.floors import Floors
 from runner.runtime.histories import Histories
@@ -35,22 +35,22 @@ class Attempted(Struct, frozen=True, kw_only=True):
 
     function: str
     message_id: str
-    """Of a request: its subject."""
+    """The message's id; for a request its subject."""
     number: int
-    """Of the attempt; the first is 1."""
+    """The number of the attempt; the first is 1."""
     outcome: Outcome
     settlement: Settlement | Answered
-    """Of a request: how it was answered."""
+    """What followed; for a request, how it was answered."""
     seconds: float
-    """In the handler."""
+    """Time in the handler."""
     trace_id: str
-    """Empty where it is in no trace."""
+    """The trace's id; empty if there is no trace."""
     hidden: Values
-    """What is not shown of the message."""
+    """Values of the message that must not be shown."""
 
 
 Observer: TypeAlias = Callable[[Attempted], None]
-"""Told of every attempt's end, right after its settlement was sent: how `runner dev` prints a line for each."""
+"""Called at the end of every attempt, right after its settlement was sent; so `runner dev` prints a line for each."""
 
 
 class Instance(Struct, frozen=True, kw_only=True):
@@ -58,12 +58,12 @@ class Instance(Struct, frozen=True, kw_only=True):
 
     project: str
     name: str
-    """Of this process, and of no other, before or after it."""
+    """Names this process, and no other process before or after it."""
     settings: Settings
     root: Path = Path()
-    """The project's folder: places in its code are told from there."""
-    given: Given | None = None
-    """Functions in the place of those in that folder."""
+    """The project's folder; places in its code are given relative to it."""
+    given: GivenFunctions | None = None
+    """Functions that are used instead of those in that folder."""
 
 
 class Runtime:
@@ -91,7 +91,7 @@ class Runtime:
         self.histories.bucket.looked.append(self.floors.looked)
         self.tracing = tracing
         self.redaction = Rules.of(self.settings.redact)
-        """What is not shown of messages."""
+        """Rules for values of messages that must not be shown."""
         self.quarantine = Quarantine()
         self.slots = Slots()
         setup = CellSetup(
@@ -105,9 +105,9 @@ class Runtime:
         self.requester = Requester(connection, tracing, instance.settings.balance)
         self.loop = asyncio.get_running_loop()
         self.state: Any = None
-        """What the project's lifespan yielded."""
+        """The value that the project's lifespan yielded."""
 
     @property
     def cancelling(self) -> bool:
-        """Whether running handlers are being cancelled: their messages go back."""
+        """Whether running handlers are being cancelled, so that their messages go back."""
         return self.slots.ending

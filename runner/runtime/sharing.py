@@ -1,7 +1,7 @@
 """Sharing Python's lock: while handlers run in threads, the lock changes hands more often.
 
-A thread that computes keeps the lock for a switch interval each time, 5 ms unless it is set: with six of them the loop waits 30 ms for
-its turn, and then again. At 0.5 ms it waits 3 ms.
+A computing thread keeps the lock for one switch interval each time, 5 ms by default. With six such threads the event loop waits 30
+ms for each of its turns. At 0.5 ms it waits 3 ms.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SWITCH_SECONDS = 0.0005
 
 
 class Sharing:
-    """As a context, held in the thread of each handler for as long as it runs."""
+    """A context that each thread holds while it runs a handler."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,4 +35,4 @@ class Sharing:
 
 
 SHARING = Sharing()
-"""The process's own: the interval is one for all threads of it."""
+"""The only one in the process, because the interval applies to all threads."""

@@ -16,33 +16,33 @@ from anyio.abc import TaskGroup
 
 log = logging.getLogger("jetrunner")
 
-Work: TypeAlias = Callable[[asyncio.Task[Any]], Awaitable[None]]
-"""What a slot does, in its task; returns when the process ends, or when the task may not be used again."""
+SlotWork: TypeAlias = Callable[[asyncio.Task[Any]], Awaitable[None]]
+"""What a slot runs in its task; returns when the process ends, or when the task must not be used again."""
 
 ENDING_SECONDS = 3.0
-"""Time that cancelled handlers get to clean up after themselves."""
+"""Time that cancelled handlers get to clean up."""
 
 
 class Slots:
-    """The slots of all functions; entered once the lifespan has begun, and left before what handlers use is closed."""
+    """The slots of all functions, as a context: entered after the lifespan has begun, left before resources of handlers are closed."""
 
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.ending = False
         """True once running handlers are being cancelled: their messages go back, and their slots end."""
         self.context = Context()
-        """The context variables as the lifespan left them: every slot begins with these."""
+        """The context variables after the lifespan has begun: every slot starts with these."""
 
     async def __aenter__(self) -> Self:
         self.context = copy_context()
         return self
 
-    def open(self, tasks: TaskGroup, work: Work, name: str) -> None:
-        """Open a slot: a task that knows no variable of the code that happens to open it."""
+    def open(self, tasks: TaskGroup, work: SlotWork, name: str) -> None:
+        """Open a slot: a task without the context variables of the code that opens it."""
         self.context.copy().run(partial(tasks.start_soon, self._run, tasks, work, name, name=name))
 
-    async def _run(self, tasks: TaskGroup, work: Work, name: str) -> None:
-        """Work until the process ends, or until a handler has left a variable behind: then another slot follows."""
+    async def _run(self, tasks: TaskGroup, work: SlotWork, name: str) -> None:
+        """Work until the process ends, or until a handler has left a context variable behind: then a new slot follows."""
         task = asyncio.current_task()
         assert task is not None
         self.tasks.add(task)
@@ -57,7 +57,7 @@ class Slots:
                     if tasks.cancel_scope.cancel_called:
                         raise
                     if not self.ending:
-                        # Somebody kept the task of a handler that has ended, and cancels it now.
+                        # Somebody kept the task of a handler that has ended, and has cancelled the task now.
                         await clear_cancellation(task)
         finally:
             self.tasks.discard(task)
@@ -70,9 +70,9 @@ class Slots:
                 await self.end()
 
     async def end(self) -> None:
-        """Cancel every slot, and return once all have ended, after a few seconds at the latest.
+        """Cancel every slot; returns once all have ended, after 3 s at the latest.
 
-        Cancelled once, as by a deadline: a handler may await what it needs to clean up. A thread cannot be cancelled.
+        Each is cancelled once, as at a deadline: a handler may await its cleanup. A thread cannot be cancelled.
         """
         self.ending = True
         tasks = set(self.tasks)
@@ -81,13 +81,13 @@ class Slots:
         if tasks:
             _, left = await asyncio.wait(tasks, timeout=ENDING_SECONDS)
             if left:
-                log.warning("handlers that ignore their cancellation: %d", len(left))
+                log.warning("handlers that ignore their cancellation and still run: %d", len(left))
 
 
 async def clear_cancellation(task: asyncio.Task[Any]) -> None:
-    """Take back what is left of a cancellation that was not for the slot, but for the handler in it."""
+    """Clear the rest of a cancellation that was meant for the handler in a slot, not for the slot."""
     while task.cancelling():
         task.uncancel()
-    # One that was asked for and is not delivered yet would hit whatever the slot awaits next.
+    # A cancellation that is requested but not delivered would hit the next await of the slot.
     with suppress(asyncio.CancelledError):
         await asyncio.sleep(0)

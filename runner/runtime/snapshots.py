@@ -1,4 +1,4 @@
-"""What the instances of a project answer when they are asked for their status."""
+"""The answers of a project's instances to the question for their status."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from runner.jetstream import tolerant
 from runner.jetstream.connection import Connection
 
 PATIENCE_SECONDS = 1.5
-"""So long an instance may take to say what it reads, before it counts as gone."""
+"""How long an instance may take to say what it reads before it counts as gone."""
 MOST = 10_000
-"""So many answers are taken."""
+"""Most answers that are taken."""
 
 
 def subject(project: str) -> str:
-    """Where the instances of a project answer."""
+    """The subject on which a project's instances answer."""
     return f"jetrunner.{project}.status"
 
 
@@ -34,9 +34,9 @@ async def collect(
     about: Question | None = None,
     expected: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """The snapshot of every instance that answers within `timeout` seconds; each tells what it has of the message that is asked `about`.
+    """The snapshots of all instances that answer within `timeout` seconds; each tells what it holds of the message `about`.
 
-    Where some are `expected`, no longer than until all of these have answered.
+    If instances are `expected`, this returns as soon as all of them have answered.
     """
     found: list[dict[str, Any]] = []
     missing, whole = {*expected}, asyncio.Event()
@@ -44,9 +44,9 @@ async def collect(
 
     def answered(subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
         if header is not None or len(found) >= MOST:
-            return  # no responders
+            return  # no responders, or too many answers
         told = tolerant.read(snapshots.read, body, "an answer to the question for the status")
-        if told is not None:  # any client can answer on our subject
+        if told is not None:  # None: any client may answer on our subject
             found.append(msgspec.to_builtins(told))
             missing.discard(told.instance)
             if expected and not missing:
@@ -66,9 +66,9 @@ async def collect(
 async def living(
     connection: Connection, project: str, function: str, stream: str, *, me: str
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The instances other than `me` that run a function on a stream, each with what it says of it.
+    """The instances other than `me` that run a function on a stream, with what each says of that function.
 
-    One of the release before this is called by its host and process id alone, and so never as this one.
+    An instance of the previous release is named by host and process id alone, so its name never equals `me`.
     """
     told = [
         (each["instance"], each["functions"][function])
@@ -81,13 +81,13 @@ async def living(
 async def readers(
     connection: Connection, project: str, function: str, stream: str, durable: str, *, me: str
 ) -> dict[str, str]:
-    """The subjects that other instances read with a function's durable; empty where one does not tell its own."""
+    """The subject that each other instance reads with a function's durable; empty if an instance does not say."""
     found = await living(connection, project, function, stream, me=me)
     return {name: part.get("subject") or "" for name, part in found if part["durable"] == durable}
 
 
 def taken(binding: Binding, instance: str, subject: str) -> UsageError:
-    """The error of a function that starts while another one runs by its name."""
+    """The error for a function that starts while another function of the same name runs."""
     return UsageError(
         f"{binding.place}: instance {instance} reads {subject} by the same name, "
         f"and this one would read {binding.subject.wildcard}",

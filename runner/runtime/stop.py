@@ -1,4 +1,4 @@
-"""The wish to stop: the first drains, the second cancels what still runs."""
+"""The wish to stop: the first request drains, the second cancels running handlers."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ T = TypeVar("T")
 
 
 class Stop:
-    """Asked from a signal handler; safe to ask more often than twice."""
+    """Stops a process. A signal handler may call it, more than twice, too."""
 
     def __init__(self, ending: Callable[[int], None] = lambda code: None) -> None:
-        """`ending` is called with the exit code when nothing is left to do but to close."""
+        """`ending` is called with the exit code when only closing is left to do."""
         self.ending = ending
         self.draining = asyncio.Event()
         self.cancelling = asyncio.Event()
 
     def request(self) -> None:
-        """Ask to stop; asked again, ask to hurry."""
+        """Ask to stop; a second call asks to hurry."""
         if self.draining.is_set():
             self.cancelling.set()
         self.draining.set()
 
     def drain(self) -> None:
-        """Ask to stop, however often: this one never hurries."""
+        """Ask to stop; any number of calls never asks to hurry."""
         self.draining.set()
 
 
 async def unless(event: asyncio.Event, work: Callable[[], Awaitable[T]]) -> T | None:
-    """The result of `work`; None when the event happens before."""
+    """The result of `work`; None if the event is set before."""
     result: T | None = None
     async with anyio.create_task_group() as tasks:
 
@@ -50,13 +50,13 @@ async def unless(event: asyncio.Event, work: Callable[[], Awaitable[T]]) -> T | 
 
 
 async def together(works: Iterable[Callable[[], Coroutine[Any, Any, object]]]) -> None:
-    """Do all of it at the same time; one that fails is told in the log, and ends none of the others."""
+    """Run all at the same time; an error of one is logged, and does not end the others."""
 
     async def one(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         try:
             await work()
-        except Exception:  # whatever it is, a drain goes on
-            log.exception("a step of the drain has failed; it goes on without it")
+        except Exception:  # whatever the error is, the drain continues
+            log.exception("a step of the drain has failed; the next steps follow")
 
     async with anyio.create_task_group() as tasks:
         for work in works:

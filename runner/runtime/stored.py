@@ -1,14 +1,14 @@
-"""What was stored for the messages of one stream: outputs, fences, dead letters, parked copies. It may be lost where the stream is not.
+"""Messages stored for those of one stream: outputs, fences, dead letters, parked copies. They may be lost while the stream is not.
 
-A server that comes back with an older store has lost what was stored since the copy was made, and takes the messages that
-it was made of for unsettled. The stream of those messages is the same where nothing was published to it meanwhile.
+A server that comes back with an older store has lost what was stored after the copy was made. It takes the inputs of those messages
+for unsettled. The inputs' stream is unchanged if nothing was published to it meanwhile.
 
-Rule 1: of each stream that something was stored in, the newest message of ours is known: its number, and what it is known by.
-Rule 2: on a new connection that message has to stand before anything is acknowledged. Where another has its number, or the
-        stream ends before it, what is remembered as settled may have lost its outputs: all of that is forgotten.
-Rule 3: where it is gone, and the stream goes on above its number, a limit or somebody has removed it: nothing is lost.
-Rule 4: a stream in memory is lost with each restart of its server, and is not asked. What stands in a stream that was
-        deleted, or that may not be looked at, tells nothing. One that does not answer for 10 s is waited for no longer.
+Rule 1: for each stream that something was stored in, the newest message of ours is known: its sequence and its mark.
+Rule 2: on a new connection that message must still be there before anything is acknowledged. If another message has its sequence,
+        or the stream ends before it, inputs remembered as settled may have lost their outputs: all these are forgotten.
+Rule 3: if the message is gone, but the stream continues above its sequence, a limit or somebody has removed it: nothing is lost.
+Rule 4: a stream in memory is lost with each restart of its server, and is not checked. Streams that were deleted, or that may not
+        be read, tell nothing. A stream that does not answer for 10 s is not waited for any longer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from runner.core import header
-from runner.core.history import Back, Identity, State, Verdict
+from runner.core.history import Back, Identity, StreamState, Verdict
 from runner.errors import PermissionDenied, ServerError
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
@@ -29,25 +29,25 @@ from runner.jetstream.place import Place
 log = logging.getLogger("jetrunner.streams")
 
 PATIENCE_SECONDS = 10.0
-"""A stream that does not answer holds up the messages of others for so long."""
+"""How long a stream that does not answer delays messages of other streams."""
 
 
 class Looks(Protocol):
-    """Looks at a stream that something was stored in."""
+    """Checks a stream that something was stored in."""
 
-    async def check(self, *, thorough: bool = True) -> State:
-        """How it is. Raises JetrunnerError."""
+    async def check(self, *, thorough: bool = True) -> StreamState:
+        """The stream's state. Raises JetrunnerError."""
 
     async def compare(self, known: Identity) -> Verdict:
-        """Whether it is the stream in which `known` was the newest message. Raises JetrunnerError."""
+        """Whether it is still the stream in which `known` was the newest message. Raises JetrunnerError."""
 
 
 class Stored:
-    """Of the messages of one stream."""
+    """Watches what was stored for the messages of one stream."""
 
     def __init__(self, connection: Connection, look: Callable[[str], Looks]) -> None:
         self.doubted: list[Place] = []
-        """What was the newest when the connection was lost; none once that was found to stand, or to be lost."""
+        """The newest stored messages when the connection was lost; empty once each was found there, or lost."""
         self._connection = connection
         self._look = look
         self._looks: dict[str, Looks] = {}
@@ -56,35 +56,35 @@ class Stored:
         """When the connection was lost."""
 
     def note(self, place: Place) -> None:
-        """It was confirmed just now; of a duplicate the caller says nothing, since that stands further below."""
+        """Note a message that was confirmed just now. Duplicates are not noted, because they stand further below."""
         if place.sequence:
             self._newest[place.stream] = place
 
     def lose(self) -> None:
-        """The connection is lost: what comes on the next one may be another store's."""
+        """Note a lost connection: the next one may lead to another store."""
         if not self.doubted:
             self._since = time.monotonic()
         self.doubted += self._newest.values()
         self._newest = {}
 
     async def lost(self) -> bool:
-        """Whether any of what is doubted is lost. Raises `ServerError` while that is not known."""
+        """Whether a doubted message is lost. Raises `ServerError` while that is not known."""
         for place in list(self.doubted):
             try:
                 if await self._lacks(place):
                     log.warning(
-                        "stream %s has lost what was stored at %s: what it was made of runs again, unless it is acknowledged there",
+                        "stream %s has lost what was stored at %s: the messages that it was made of run again, unless they are acknowledged there",
                         place.stream, f"{place.sequence:,}",
                     )  # fmt: skip
                     return True
             except ServerError as error:
                 if time.monotonic() - self._since < PATIENCE_SECONDS:
                     raise
-                log.warning("it is not known whether stream %s went back: %s", place.stream, error)
+                log.warning("cannot check whether stream %s went back: %s", place.stream, error)
         return False
 
     def end(self, places: list[Place], *, stand: bool) -> None:
-        """What these were doubted for is known; those that `stand` are the newest unless others came since."""
+        """End the doubt about these messages. Those that `stand` become the newest again, unless later ones came."""
         self.doubted = [each for each in self.doubted if each not in places]
         for place in reversed(places) if stand else ():
             self._newest.setdefault(place.stream, place)
@@ -101,7 +101,7 @@ class Stored:
                 return True
             message = await leader_message(self._connection, place.stream, {"seq": place.sequence})
         except PermissionDenied as error:
-            log.debug("%s cannot be looked at: %s", place.stream, error)
+            log.debug("cannot read %s: %s", place.stream, error)
             return False
         except ServerError as error:
             if error.code != codes.STREAM_NOT_FOUND:

@@ -1,9 +1,9 @@
-"""Worker processes: started, watched over, started again when they die, and drained together.
+"""Worker processes: the supervisor starts them, watches them, restarts those that die, and drains them together.
 
-Rule 1: a worker that ends with 2 or 3 before any was ready ends them all: nothing would get better by itself. The
-        first one finds that out, and the others start once it has loaded.
-Rule 2: any other end is told with its cause, and the worker starts again after 0.1 s, then twice as long up to 10 s;
-        one that ran for a while starts over at 0.1 s.
+Rule 1: if a worker ends with exit code 2 or 3 before any was ready, all end: a restart would not help. The first worker finds that
+        out, and the others start once it has loaded.
+Rule 2: after any other end the cause is logged, and the worker starts again after 0.1 s, then twice as long each time, up to 10 s.
+        If it ran for 10 s, the pause is 0.1 s again.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ log = logging.getLogger("jetrunner.workers")
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 10.0
 STEADY_SECONDS = 10.0
-"""A worker that ran for so long is not one that cannot start."""
+"""A worker that ran for so long is able to start: its next pause is the shortest."""
 GRACE_SECONDS = 13.0
-"""Time on top of the drain's before a worker that does not end is killed."""
+"""Time in addition to the drain timeout before a worker that does not end is killed."""
 HOPELESS = frozenset({2, 3})
 
 
 class Pause:
-    """How long to wait before a worker starts again."""
+    """The pause before a worker starts again."""
 
     def __init__(self) -> None:
         self._wait = FIRST_WAIT
 
     def next(self, lived: float) -> float:
-        """Seconds to wait for one that ran for `lived` seconds."""
+        """Seconds to wait after a worker that ran for `lived` seconds."""
         if lived >= STEADY_SECONDS:
             self._wait = FIRST_WAIT
         wait, self._wait = self._wait, min(LONGEST_WAIT, self._wait * 2)
@@ -55,7 +55,7 @@ class Worker:
         self.is_loaded = False
         self.is_ready = False
         self.reads: list[str] = []
-        """Folders outside the project that it has imported code from, as far as it has told."""
+        """Folders outside the project that the worker has imported code from, as far as it has said."""
         self._process = process
         self._line = line
         self._words = b""
@@ -67,7 +67,10 @@ class Worker:
         environment: Mapping[str, str] | None = None,
         descriptors: Sequence[int] = (),
     ) -> Worker:
-        """Start `runner <arguments>`; it loads its code, and then waits for `go`. `environment` is added to ours, `descriptors` are handed on."""
+        """Start `runner <arguments>`; it loads its code, and then waits for `go`.
+
+        `environment` is added to ours, and `descriptors` are handed on.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -87,48 +90,48 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The worker's process id."""
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the worker has not ended yet."""
         return self._process.returncode is None
 
     async def loaded(self) -> bool:
-        """Wait until its code is imported and its functions have their streams; False when it has ended instead."""
+        """Wait until its code is imported and its functions have their streams; False if it has ended instead."""
         self.is_loaded = await self._said(LOADED)
         return self.is_loaded
 
     async def go(self) -> bool:
-        """Let it take messages, and wait until it does; False when it has ended instead."""
+        """Let the worker take messages, and wait until it does; False if it has ended instead."""
         with suppress(OSError):
             await asyncio.get_running_loop().sock_sendall(self._line, GO)
         self.is_ready = await self._said(READY)
         return self.is_ready
 
     async def ended(self) -> int:
-        """Its exit code; minus the number of the signal that killed it."""
+        """The worker's exit code; minus the number of the signal if a signal killed it."""
         code = await self._process.wait()
         self._line.close()
         return code
 
     def terminate(self) -> None:
-        """Ask it to drain; asked again, to cancel."""
+        """Ask the worker to drain; a second call asks it to cancel."""
         if self.running and not self.is_loaded:
-            self.kill()  # it imports: it holds no message, and hears no word yet
+            self.kill()  # it still imports: it holds no message, and does not listen yet
         elif self.running:
             with suppress(OSError):
                 self._line.send(STOP)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the worker at once."""
         if self.running:
             with suppress(ProcessLookupError):
                 self._process.kill()
 
     async def drain(self, patience: float) -> int:
-        """Ask it to end, and kill it after `patience` seconds; its exit code."""
+        """Ask the worker to end, and kill it after `patience` seconds; gives its exit code."""
         self.terminate()
         with anyio.move_on_after(patience):
             return await self.ended()
@@ -155,7 +158,7 @@ class Worker:
 
 
 class Supervisor:
-    """Keeps `count` workers running; `command(number)` gives the arguments of each, `environment` is added to ours."""
+    """Keeps `count` workers running; `command(number)` gives the arguments of each. `environment` is added to ours."""
 
     def __init__(
         self,
@@ -173,11 +176,11 @@ class Supervisor:
         self._workers: dict[int, Worker] = {}
         self._any_ready = False
         self._tried = asyncio.Event()
-        """Whether the first worker has loaded, or failed in a way that another may not."""
+        """Set once the first worker has loaded, or has failed in a way that may not affect the others."""
         self._code = 0
 
     async def run(self, stop: Stop) -> int:
-        """Run until `stop` is asked; the exit code of all of it."""
+        """Run until `stop` is asked for; gives the exit code for all."""
         async with anyio.create_task_group() as tasks:
             for number in range(self._count):
                 tasks.start_soon(self._keep, number, stop)
@@ -188,7 +191,7 @@ class Supervisor:
         return self._code
 
     def kill(self) -> None:
-        """End every worker at once."""
+        """Kill every worker at once."""
         for worker in self._workers.values():
             worker.kill()
 
@@ -242,7 +245,7 @@ class Supervisor:
 
 
 def cause(code: int) -> str:
-    """What an exit code says: `SIGKILL` or `exit code 1`."""
+    """An exit code in words: `SIGKILL` or `exit code 1`."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,9 +1,9 @@
-"""The line between a worker and the process that started it: one word a line, and its end means that the other is gone.
+"""The line between a worker and the process that started it: one word a line; if the line ends, the other process is gone.
 
-A worker that reloads says which folders outside the project it has read code from, `reads <folder>`, though its code fails.
-The worker says `loaded` once its code is imported and every function has its stream, waits for `go`, and says `ready`
-once it takes messages. It is told `stop` to drain, and `stop` again to cancel what still runs. Signals are not counted
-in a worker: one that goes to the whole process group reaches it once by itself and once through its parent.
+A worker that reloads says `reads <folder>` for each folder outside the project that it has read code from, even if its code fails.
+It says `loaded` once its code is imported and every function has its stream, waits for `go`, and says `ready` once it takes
+messages. It is told `stop` to drain, and `stop` again to cancel running handlers. A worker does not count signals, because a signal
+to the whole process group reaches it twice: once directly and once through its parent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STOP = b"stop\n"
 
 
 class Parent:
-    """The worker's end."""
+    """The worker's end of the line."""
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
@@ -30,13 +30,13 @@ class Parent:
         self._words = b""
 
     def reads(self, folders: Iterable[str]) -> None:
-        """Tell folders that code was read from."""
+        """Name the folders that code was read from."""
         for folder in folders:
             if "\n" not in folder:
                 self._say(READS + os.fsencode(folder) + b"\n")
 
     async def loaded(self) -> bool:
-        """Say that nothing stands in the way, and wait until told to go; False when the parent is gone."""
+        """Say that the worker has loaded, and wait for `go`; False if the parent is gone."""
         self._say(LOADED)
         loop = asyncio.get_running_loop()
         while b"\n" not in self._words:
@@ -50,7 +50,7 @@ class Parent:
         return self._next() == GO
 
     def ready(self) -> None:
-        """Say that messages are taken."""
+        """Say that the worker takes messages."""
         self._say(READY)
 
     def listen(self, asked: Callable[[], None], gone: Callable[[], None]) -> None:
@@ -83,5 +83,5 @@ class Parent:
         return word + end
 
     def _say(self, word: bytes) -> None:
-        with suppress(OSError):  # gone: `loaded` and `listen` find out
+        with suppress(OSError):  # the parent is gone: `loaded` and `listen` find out
             self._socket.send(word)

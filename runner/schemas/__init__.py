@@ -1,1 +1,1 @@
-"""What a project's functions take and give, as documents that other programs read: OpenAPI and AsyncAPI, and a page to try it."""
+"""What a project's functions take and give, as documents that other programs read (OpenAPI, AsyncAPI), and a page to try the routes."""

@@ -22,25 +22,29 @@ _UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 class _Function(Struct, frozen=True):
-    """One that speaks through NATS."""
+    """A function, and what its handler says of itself."""
 
     binding: Binding
     said: Described
 
     @property
     def takes(self) -> Any:
-        """The annotation of what it reads; `Any` of one that takes no body."""
+        """The annotation of the body that the function reads; `Any` if the function takes no body."""
         body = self.binding.signature.body
         return Any if body is None else body.annotation
 
     @property
     def makes(self) -> Any:
-        """The annotation of its outputs: where it returns None, there is none."""
+        """The annotation of the function's outputs; None is left out, because a handler that returns None makes no output."""
         return without_none(self.said.returns)
 
 
 def document(project: Project) -> dict[str, Any]:
-    """The document of a project: each function with `@consume`, `@gather`, `@reply` or `@cron`, and outputs of `@route`."""
+    """The AsyncAPI document of a project.
+
+    It has what functions with `@consume`, `@gather` and `@reply` read, and the outputs of all functions, those with `@cron` and
+    `@route` included.
+    """
     functions = [_Function(each, described(each)) for each in project.functions]
     types = Types(
         [annotation for each in functions for annotation in (each.takes, each.said.returns, each.makes)]
@@ -59,7 +63,7 @@ def document(project: Project) -> dict[str, Any]:
 
 
 class _Building:
-    """Channels and operations on their way; a subject is one channel, whoever reads or writes it."""
+    """Collects channels and operations; each subject becomes one channel for all functions that read it or publish to it."""
 
     def __init__(self, types: Types) -> None:
         self.types = types
@@ -105,7 +109,7 @@ class _Building:
         }
 
     def _channel(self, subject: Template) -> str:
-        """The name of a subject's channel; a subject that is written in two ways has one, under its first."""
+        """The name of a subject's channel. Subjects that differ only in the names of their tokens share the channel of the first."""
         known = self._names.get(subject.wildcard)
         if known is not None:
             return known
@@ -130,7 +134,7 @@ class _Building:
 
 
 def _address(subject: Template) -> tuple[str, Sequence[str]]:
-    """The address with a parameter for each token that is none: bare wildcards get a name of their own."""
+    """A subject's address, and the names of its parameters: each bare wildcard becomes a parameter with a name made up here."""
     tokens, names = subject.text.split("."), list(subject.names)
     for number, token in enumerate(tokens):
         if token in _WILD:

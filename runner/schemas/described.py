@@ -1,4 +1,4 @@
-"""What a handler says of itself: its docstring, and what it returns."""
+"""Reads what a handler says of itself: its docstring, and the annotation of what it returns."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _ITERATORS = (
 
 
 class Described(Struct, frozen=True):
-    """One handler."""
+    """What one handler says of itself."""
 
     summary: str
-    """The first line of its docstring, or its name."""
+    """The first line of the handler's docstring; without a docstring the binding's label."""
     description: str
-    """The rest."""
+    """The rest of the docstring."""
     returns: Any
-    """The annotation of what it returns, or of an item that it yields; `Any` where it does not say."""
+    """The annotation of what the handler returns, or of an item that it yields; `Any` if it has none."""
 
 
 def described(binding: Binding) -> Described:
-    """Read a handler; what cannot be read is not said."""
+    """Read the docstring and the return annotation of a binding's handler; `Any` stands for an annotation that cannot be read."""
     handler = inspect.unwrap(binding.handler)
     summary, _, rest = (inspect.getdoc(handler) or "").partition("\n")
     return Described(summary.strip() or binding.label, rest.strip(), _returns(binding, handler))
@@ -49,7 +49,7 @@ def media(annotation: Any) -> Media:
 
 
 def answers(annotation: Any) -> tuple[dict[Media, Any], bool]:
-    """What a returned value may be, by the way it travels, and whether it may be None, which is no body at all."""
+    """The types that a returned value may have, by the way they travel, and whether the value may be None (an answer without a body)."""
     parts = [annotation]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         parts = list(typing.get_args(annotation))
@@ -60,22 +60,22 @@ def answers(annotation: Any) -> tuple[dict[Media, Any], bool]:
     for each in parts:
         if each not in nothing:
             found.setdefault(media(each), []).append(each)
-    together: dict[Media, Any] = {kind: typing.Union[tuple(some)] for kind, some in found.items()}  # noqa: UP007  # of as many as there are
+    together: dict[Media, Any] = {kind: typing.Union[tuple(some)] for kind, some in found.items()}  # noqa: UP007  # any number of types
     return together, any(each in nothing for each in parts)
 
 
 def without_none(annotation: Any) -> Any:
-    """The same, without `| None`."""
+    """The annotation without `| None`."""
     if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
         return annotation
     others = tuple(each for each in typing.get_args(annotation) if each is not type(None))
-    return typing.Union[others]  # noqa: UP007  # of as many as there are
+    return typing.Union[others]  # noqa: UP007  # any number of types
 
 
 def _returns(binding: Binding, handler: Any) -> Any:
     try:
         found = typing.get_type_hints(handler, include_extras=True).get("return", Any)
-    except Exception:  # noqa: BLE001  a name that only the user's module knows, or none does
+    except Exception:  # noqa: BLE001  an annotation may hold a name that exists only in the user's module, or nowhere
         return Any
     if binding.kind.endswith("generator"):
         arguments = typing.get_args(found)

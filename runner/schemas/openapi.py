@@ -1,4 +1,4 @@
-"""An OpenAPI 3.1 document: the HTTP edge of a project, as its functions' types and its routes say it."""
+"""Makes an OpenAPI 3.1 document of a project's HTTP edge from the types of its functions and from its routes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _TOKEN = re.compile(r"\{([^{}/]+)\}")
 
 
 def document(project: Project, routes: Iterable[Route], auth: Mapping[str, AuthSettings]) -> dict[str, Any]:
-    """The document of a project with the routes that are declared beside its functions."""
+    """The OpenAPI document of a project: its functions with `@route`, and the other routes that it declares."""
     return _Document(project, operations(project, routes), auth).built()
 
 
 class _Document:
-    """The document on its way."""
+    """Makes the document of one project."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class _Document:
         paths: dict[str, Any] = {}
         shapes: dict[str, str] = {}
         for each in self.operations:
-            # Two paths that differ in the names of their tokens alone are one, which the first has named.
+            # Paths that differ only in the names of their tokens are one path here, with the names of the first.
             path = shapes.setdefault(_TOKEN.sub("{}", each.path), each.path)
             paths.setdefault(path, {}).setdefault(each.method, self._operation(each, path))
         components: dict[str, Any] = {
@@ -89,7 +89,7 @@ class _Document:
         return found
 
     def _id(self, name: str) -> str:
-        """One that no other operation has."""
+        """An id that no other operation has."""
         found, number = name, 2
         while found in self._ids:
             found, number = f"{name}_{number}", number + 1
@@ -138,7 +138,7 @@ class _Document:
         if body is None:
             return None
         content = self._content(body.annotation, packed=True)
-        if body.default is EMPTY and media(body.annotation) != "json":  # an empty one takes the default
+        if body.default is EMPTY and media(body.annotation) != "json":  # an empty body means the default
             content = {kind: {"schema": {**each["schema"], "minLength": 1}} for kind, each in content.items()}
         return {"required": body.default is EMPTY, "content": content}
 
@@ -201,9 +201,9 @@ class _Document:
 
 TEXT: Schema = {"type": "string"}
 SEGMENT = r"^(?!\.{1,2}$)[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
-"""What a segment of a path may hold: all else is refused before a function is asked."""
+"""What a segment of a path may hold; the gateway refuses all else before it asks a function."""
 SUBJECT = r"^(?![*>]$)[^\s\x00-\x20\x7f-\x9f.]+$"
-"""What one may hold that becomes a token of a subject."""
+"""What a segment may hold that becomes a token of a subject."""
 KEY = r'^("[!#-\[\]-~]{1,255}"|[!#-~]{1,255})$'
 """What an `Idempotency-Key` may be."""
 PROBLEM: Schema = {
@@ -238,7 +238,7 @@ def _annotations(readers: Iterable[Binding], said: Iterable[Described]) -> list[
 
 
 def _plain(value: Any) -> Any:
-    """A default as JSON has it; UNSET where it has no such form."""
+    """A default value as JSON can hold it; UNSET if JSON cannot."""
     try:
         return to_builtins(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The operations of an HTTP edge: a method of a path each, and whose types are read and answered there."""
+"""The operations of an HTTP edge: each is one method of one path, and names the function whose types it reads and answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from runner.bindings import Binding
-from runner.core.http.backend import Backend, Call, Fixed, Publish, Redirect, Request
+from runner.core.http.backend import Fixed, FunctionBackend, Publish, Redirect, RequestBackend, RouteBackend
 from runner.core.http.route import Prefix, Route
 from runner.core.subject import covers
 from runner.discovery import Project
@@ -16,7 +16,7 @@ from runner.discovery import Project
 _UNFIT = re.compile(r"\W+")
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-"""Those that OpenAPI knows."""
+"""The HTTP methods that OpenAPI knows."""
 
 
 class Operation(Struct, frozen=True):
@@ -27,20 +27,20 @@ class Operation(Struct, frozen=True):
     hosts: tuple[str, ...]
     auth: tuple[str, ...]
     reader: Binding | None
-    """Whose types they are; None where nobody's of the project are known."""
+    """The function whose types the operation reads and answers; None if no function of the project gets its requests."""
     stores: bool
-    """Whether the answer is 202, once a stream has it."""
+    """Whether the answer is 202, sent once a stream has stored the request or the function's output."""
     name: str
     note: str = ""
-    """What the path cannot say."""
+    """Sentences on what method and path cannot express: a prefix, all methods, conditions on headers and the query."""
     idempotency: str = "optional"
     moved: Redirect | None = None
     subject_names: tuple[str, ...] = ()
-    """Tokens of the path that become tokens of a subject."""
+    """The tokens of the path that become tokens of a subject."""
 
 
 def operations(project: Project, routes: Iterable[Route]) -> tuple[Operation, ...]:
-    """Those of a project's functions, then those of routes that are declared besides; of two for the same the first."""
+    """The operations of a project's functions, then those of declared routes; the first one for a method of a path is kept."""
     found = _Operations(project)
     found.of_functions()
     for route in routes:
@@ -49,7 +49,7 @@ def operations(project: Project, routes: Iterable[Route]) -> tuple[Operation, ..
 
 
 class _Operations:
-    """Functions and routes become operations; the first one of a path and a method is told."""
+    """Makes operations of functions and routes, and keeps the first one for a method of a path."""
 
     def __init__(self, project: Project) -> None:
         self.functions = project.functions
@@ -73,7 +73,7 @@ class _Operations:
             None,
         )
         if chosen is None:
-            return  # its answer is an error, whoever asks
+            return  # every request to this route gets a fixed answer, which is an error
         reader = self._reader(chosen)
         path = route.path.path.rstrip("/") or "/" if isinstance(route.path, Prefix) else route.path.path
         methods = tuple(map(str.lower, route.methods)) or ("post",)
@@ -83,7 +83,7 @@ class _Operations:
                 Operation(
                     method, path, route.hosts, route.options.auth, reader, isinstance(chosen, Publish), _UNFIT.sub("_", "/".join(words)).strip("_"),
                     _note(route), route.options.idempotency, chosen if isinstance(chosen, Redirect) else None,
-                    chosen.subject.names if isinstance(chosen, Request | Publish) else (),
+                    chosen.subject.names if isinstance(chosen, RequestBackend | Publish) else (),
                 )
             )  # fmt: skip
 
@@ -91,12 +91,12 @@ class _Operations:
         if operation.method in METHODS:
             self.found.setdefault((operation.path, operation.method), operation)
 
-    def _reader(self, backend: Backend) -> Binding | None:
-        """The function of the project that gets what is sent there."""
+    def _reader(self, backend: RouteBackend) -> Binding | None:
+        """The function of the project that gets the requests, or the messages, of a backend."""
         match backend:
-            case Call():
+            case FunctionBackend():
                 return next((each for each in self.functions if each.function == backend.function), None)
-            case Request():
+            case RequestBackend():
                 found = [each for each in self.functions if each.answers is not None]
             case Publish():
                 found = [each for each in self.functions if each.reads_stream and each.joins is None]

@@ -1,4 +1,4 @@
-"""The page on which an HTTP edge is read and tried: one file, which loads nothing from anywhere."""
+"""The page on which people read about an HTTP edge and try its routes: one file, which loads nothing from anywhere."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import msgspec
 from msgspec import Struct
 
 
-class Page(Struct, frozen=True):
-    """The page, and what its response should say."""
+class TryoutPage(Struct, frozen=True):
+    """The page, and the headers of the response that carries it."""
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...]
-    """Its kind, and a policy under which nothing runs but its own script, and nothing is asked but its own host."""
+    """The content type, and a policy under which the browser runs only the page's own script, and asks only its own host."""
 
 
-def page(document: Mapping[str, Any]) -> Page:
-    """The page of an OpenAPI document."""
+def page(document: Mapping[str, Any]) -> TryoutPage:
+    """The page that shows an OpenAPI document."""
     style, script = _part("tryout.css"), _part("tryout.js")
     parts = {
         "title": html.escape(str(document["info"]["title"])),
@@ -46,11 +46,11 @@ def page(document: Mapping[str, Any]) -> Page:
         (b"x-content-type-options", b"nosniff"),
         (b"referrer-policy", b"no-referrer"),
     )
-    return Page(("".join(parts.values()) + body).encode(), headers)
+    return TryoutPage(("".join(parts.values()) + body).encode(), headers)
 
 
 def _inert(text: str) -> str:
-    """JSON in which no character begins a tag: a docstring may hold `</script>`."""
+    """The JSON with `<`, `>` and `&` escaped, so that no text in it ends the script element: a docstring may hold `</script>`."""
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 

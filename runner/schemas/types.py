@@ -1,4 +1,4 @@
-"""JSON Schemas of annotations: msgspec makes them, and pydantic those of its own models."""
+"""JSON Schemas of annotations: msgspec makes them, and pydantic makes those of its own models."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Types:
-    """The schemas of many annotations, which share what they name; a type that has none is any value."""
+    """The schemas of many annotations, with shared components. A type without a schema gets `{}`, which allows any value."""
 
     def __init__(self, annotations: Iterable[Any]) -> None:
         self.components: dict[str, Schema] = {}
-        """What schemas refer to, by name."""
+        """The schemas to which other schemas refer, by name."""
         self._of_models: dict[str, Schema] = {}
         known = [each for each in annotations if self._has_schema(each)]
         schemas, components = self._made(known)
@@ -33,7 +33,7 @@ class Types:
         self._schemas = [(each, self._renamed(schema)) for each, schema in zip(known, schemas, strict=True)]
 
     def of(self, annotation: Any) -> Schema:
-        """The schema of one of the annotations: any value for what has none."""
+        """The schema of one of the annotations; `{}`, which allows any value, if there is none."""
         return next(
             (schema for known, schema in self._schemas if known is annotation or known == annotation), {}
         )
@@ -41,7 +41,7 @@ class Types:
     def _has_schema(self, annotation: Any) -> bool:
         try:
             self._made([annotation])
-        except Exception:  # noqa: BLE001  a type of a user's, in which anything may be wrong for a schema
+        except Exception:  # noqa: BLE001  making the schema of a user's type may fail in any way
             return False
         return True
 
@@ -54,11 +54,11 @@ class Types:
         return {"title": cls.__name__}
 
     def _model(self, cls: Any) -> Schema:
-        from pydantic import TypeAdapter  # noqa: PLC0415  # not a dependency
+        from pydantic import TypeAdapter  # noqa: PLC0415  # pydantic is no dependency of ours
 
         found = TypeAdapter(cls).json_schema(ref_template=TEMPLATE.replace("{name}", "{model}"))
         self._of_models |= found.pop("$defs", {})
-        # Itself it goes among the components as well: it may stand in many places.
+        # The model itself becomes a component, too, because many schemas may use it.
         name = _name(cls.__name__)
         reference = {"$ref": TEMPLATE.format(name=name)}
         if found != reference:
@@ -66,7 +66,7 @@ class Types:
         return reference
 
     def _renamed(self, schema: Any) -> Any:
-        """References to names that the specifications allow: those of generic types have brackets."""
+        """The schema with its references changed to names that the specifications allow: names of generic types have brackets."""
         if isinstance(schema, dict):
             return {
                 key: self._reference(each) if key == "$ref" else self._renamed(each)
@@ -76,7 +76,7 @@ class Types:
 
     def _reference(self, text: Any) -> Any:
         if not isinstance(text, str):
-            return self._renamed(text)  # a property of that name
+            return self._renamed(text)  # a property that is called `$ref`
         start, _, name = text.rpartition("/")
         return f"{start}/{_name(name)}"
 

@@ -1,10 +1,10 @@
-"""The answers of one process: where they may go, and what becomes of them while there is no connection.
+"""The answers of one process: where they may go, and what happens to them while there is no connection.
 
-Rule 1: an answer goes to an inbox, and nowhere else. Its subject is the asker's to choose: elsewhere we would publish with
-        our rights what he may not. An inbox begins as clients' do (`_INBOX`, whatever follows), or ours; as the server
-        writes them for other accounts and clusters (`_R_.`, `_GR_.`); or as the setting `inboxes` says.
-Rule 2: what is answered while the connection is lost leaves on the next one, as long as its asker may wait. What was on the
-        wire when it was lost may be lost: the asker's deadline ends its wait.
+Rule 1: an answer goes to an inbox, and nowhere else. The asker chooses the reply subject; without this rule the answer would use
+        our permissions on a subject where the asker may not publish. An inbox begins like a client's (`_INBOX` and any rest) or
+        like ours; or as servers write it for other accounts and clusters (`_R_.`, `_GR_.`); or as the setting `inboxes` says.
+Rule 2: an answer that is made while the connection is lost is sent on the next connection, if its asker may still wait. An answer
+        that was on the wire when the connection broke may be lost: then the asker waits until its deadline.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ log = logging.getLogger("jetrunner.answers")
 
 MSGPACK = b"NATS/1.0\r\nContent-Type: application/msgpack\r\n\r\n"
 SERVERS = (b"_R_.", b"_GR_.")
-"""What replies begin with that a server made of others'."""
+"""Beginnings of the reply subjects that servers make for askers in other accounts and clusters."""
 KEPT_SECONDS = 10.0
-"""An asker without a deadline is taken to wait for so long."""
+"""Longest time that an answer is kept for the next connection."""
 MOST_KEPT = 4_096
 MOST_BYTES = 8 << 20
 LOOK_SECONDS = 0.025
@@ -36,7 +36,7 @@ clock = time.monotonic
 
 
 def encoded(request: Request, result: Any, most: int) -> tuple[bytes, bytes]:
-    """Body and headers of an answer; the server takes `most` bytes. Raises ValueError where it cannot be sent."""
+    """Encode an answer: body and headers; the server takes `most` bytes. Raises ValueError if it cannot be sent."""
     if result is None:
         return b"", b""
     body = codec.encode(result, msgpack=request.msgpack)
@@ -47,7 +47,7 @@ def encoded(request: Request, result: Any, most: int) -> tuple[bytes, bytes]:
 
 
 class Answers:
-    """Sends them; made once, before anything asks."""
+    """Sends the answers of one process; made once, before the first request."""
 
     def __init__(self, connection: Connection, inboxes: Iterable[str]) -> None:
         self._connection = connection
@@ -58,28 +58,28 @@ class Answers:
         """Called once there is a connection again."""
         self._lost = False
         self._kept: deque[tuple[float, bytes, bytes, bytes]] = deque()
-        """Until when, reply, body and headers."""
+        """Each answer kept: until when, reply subject, body and headers."""
         self._bytes = 0
         self._told = -TELL_SECONDS
         connection.wire.on_lost.append(self._is_lost)
 
     def may(self, reply: bytes) -> bool:
-        """Whether an answer may go there."""
+        """Whether an answer may go to this reply subject."""
         return reply.startswith(self._kinds) and len(reply) <= self._limit.longest
 
     def refuse(self, function: str, reply: bytes) -> None:
-        """Tell of a request that is not run, since its answer may go nowhere: once a minute."""
+        """Log, at most once a minute, a request that does not run because its answer must not go to its reply subject."""
         now = clock()
         if now - self._told >= TELL_SECONDS:
             self._told = now
             log.warning(
-                '%s: a request is not run: its answer would go to %r, which is no inbox (inboxes = ["…"] in [tool.jetrunner] names more kinds)',
+                '%s: a request does not run, because its reply subject %r is not an inbox (inboxes = ["…"] in [tool.jetrunner] allows more)',
                 function,
                 reply[:100],
             )
 
     def send(self, reply: bytes, body: bytes, header: bytes = b"", expires: float = 0.0) -> None:
-        """Answer; `expires` is until when the asker waits."""
+        """Send an answer; its asker waits until `expires`."""
         if not self._lost:
             self._wire.publish_known(reply, body, b"", header)
             return
@@ -101,7 +101,7 @@ class Answers:
             asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
-        """Whether there is a connection again: then what was kept leaves."""
+        """Send the kept answers once there is a connection again."""
         if self._connection.closed.is_set():
             return
         if not self._connection.is_connected:

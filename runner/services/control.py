@@ -1,4 +1,4 @@
-"""What an instance tells of itself, as ADR-32 of NATS has it: `nats micro ls|info|stats|ping` read it."""
+"""The control subjects of an instance, as ADR-32 of NATS has them: `nats micro ls|info|stats|ping` asks there."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _TYPE = "io.nats.micro.v1.{}_response"
 
 
 class Control:
-    """Of one process."""
+    """Answers the questions of `nats micro` for one process."""
 
     def __init__(
         self, runtime: Runtime, responders: Sequence[Responder], answers: Answers, release: str
     ) -> None:
-        """`release` is the project's version, as Python has it."""
+        """`release` is the project's version, as Python writes it."""
         self._runtime = runtime
         self._wire = runtime.connection.wire
         self._responders = responders
         self._answers = answers
         self._gone = False
-        """Whether it takes no more requests: then it tells of no functions."""
+        """Whether the instance takes no more requests: then its info lists no functions."""
         self._started = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         self._version = service.semantic(release)
         self._metadata = {MARK: service.semantic(_own()), "weight": f"{runtime.settings.weight:g}"}
@@ -43,7 +43,7 @@ class Control:
         }
 
     async def open(self) -> None:
-        """Answer from now on; the subscriptions end with the connection."""
+        """Answer questions from now on; the subscriptions end with the connection."""
         tells: dict[Verb, Callable[[], dict[str, Any]]] = {
             "PING": self._ping,
             "INFO": self._info,
@@ -54,14 +54,14 @@ class Control:
                 await self._wire.subscribe(subject, partial(self._asked, tell))
 
     def announce(self, *, gone: bool = False) -> None:
-        """Tell everybody who balances that this instance is here, or that it takes no more requests."""
+        """Announce to all askers that balance that this instance is here, or that it takes no more requests."""
         told = msgspec.json.encode(msgspec.structs.replace(self.info(), gone=gone))
         self._gone = gone
         self._wire.publish(service.NEWS.encode(), told, b"")
         self._wire.flush()
 
     def info(self) -> Info:
-        """What it is, and which functions it has."""
+        """The instance's info: its identity and its functions."""
         return Info(
             name=self._runtime.project,
             id=self._runtime.instance,
@@ -95,7 +95,7 @@ class Control:
 
     def _info(self) -> dict[str, Any]:
         told: dict[str, Any] = msgspec.to_builtins(self.info())
-        del told["gone"]  # of the news alone
+        del told["gone"]  # only announcements have it
         return told
 
     def _stats(self) -> dict[str, Any]:
@@ -130,5 +130,5 @@ def _answers(responder: Responder) -> service.ReplyOptions:
 def _own() -> str:
     try:
         return version("jetrunner")
-    except PackageNotFoundError:  # run from its sources
+    except PackageNotFoundError:  # the package is run from its sources
         return "0"

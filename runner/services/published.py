@@ -1,4 +1,4 @@
-"""What a handler has published while it answered a request: stored before the answer leaves."""
+"""Messages that a handler has published while it answered a request: they are stored before the answer leaves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runner.staged import Staged
 
 
 class Published:
-    """Of one function. A request stands in no stream: each run's messages have ids of their own."""
+    """Stores what one function publishes. No stream stores a request, so the messages of each run have ids of their own."""
 
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         self._runtime = runtime
@@ -27,12 +27,12 @@ class Published:
     async def store(
         self, request: Request, staged: list[Staged], same: str = ""
     ) -> tuple[str, PubAck] | None:
-        """Store them together; the stream that has the last of them, and its word. Waits as long as a stream is full or away.
+        """Store the messages together; gives the stream of the last one, and its PubAck. Waits while a stream is full or out of reach.
 
-        `same` is what two requests share whose messages are the same. Raises ServerError and ValueError.
+        `same` is a text that requests share if their messages are the same. Raises ServerError and ValueError.
         """
         self._number += 1
-        # As `Outbox` knows them, a run's messages belong to a message of a stream: this one is of a stream of its own.
+        # `Outbox` takes messages to derive from a message of a stream; here each run counts as a message of a stream of its own.
         instance = self._runtime.instance
         origin = Origin(instance, self._number, time.time_ns(), request.text)
         if same:

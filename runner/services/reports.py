@@ -1,4 +1,4 @@
-"""What is told of each request: its span, a line of the log where it failed, and the observer."""
+"""Reports of each request: its span, a line in the log if it failed, and a call of the observer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("jetrunner.requests")
 
 
 class Reports:
-    """Of one function."""
+    """Reports the requests of one function."""
 
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         self._tracing = runtime.tracing
@@ -39,17 +39,17 @@ class Reports:
         self.observes = runtime.observer is not None
 
     def hidden(self, request: Request) -> Values:
-        """What is not shown of a request."""
+        """The values of a request that must not be shown."""
         return Hiding(self._rules, request.header, request.body).values
 
     def succeeded(self, request: Request, seconds: float) -> None:
-        """Tell the observer, where there is one."""
+        """Tell the observer of a request that succeeded, if there is an observer."""
         self._observe(request, Succeeded(), answered.SUCCEEDED, seconds, NONE)
 
     def failed(
         self, request: Request, outcome: Outcome, answer: Answered, seconds: float, hidden: Values
     ) -> None:
-        """Write a request that did not succeed into the log, end its span, and tell the observer."""
+        """Log a request that did not succeed, end its span, and tell the observer."""
         span: RequestSpan | None = request.span
         if span is None and self._tracing.enabled and self._tracing.gate.admit_late():
             ago = time.monotonic() - request.started if request.started else 0.0
@@ -106,16 +106,16 @@ class Reports:
         say(level, words, shown, hidden, facts, log)
 
     def cut_off(self, request: Request, why: str) -> None:
-        """End the span of a request whose handler was cancelled, since the process ends."""
+        """End the span of a request whose handler was cancelled because the process ends."""
         if request.span is not None:
             request.span.end_failed(UNAVAILABLE, why, "cancelled")
 
     def late_end(self, request: Request) -> None:
-        """A handler has ended whose asker was told before that it took too long."""
+        """Log the end of a handler whose asker was told earlier that it took too long."""
         log.warning("%s: the handler that ignored its timeout has ended: %s", self._function, request.text)
 
     def held(self, seconds: float) -> None:
-        """A handler ignores its timeout."""
+        """Log that a handler ignores its timeout."""
         log.error(
             "%s: a handler ignores its timeout (%.3g s) and holds its slot until it ends; its asker was told %d",
             self._function,

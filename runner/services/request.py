@@ -14,43 +14,43 @@ from runner.pipeline.message import is_msgpack
 
 _NAME = DEADLINE.lower().encode()
 _USUAL = f"\r\n{DEADLINE}: ".encode()
-"""As our own askers write it."""
+"""The deadline header as our own askers write it."""
 SHORT = 12
-"""Digits of a deadline that is read quickly."""
+"""A deadline of at most so many digits is read quickly."""
 
 
 class Request(Struct, eq=False):
-    """Everything stays bytes until someone asks."""
+    """One request. Its parts stay bytes until they are needed."""
 
     subject: bytes
-    """That of the function, whether all instances were asked or this one."""
+    """The function's subject, also if only this instance was asked."""
     reply: bytes
-    """Where the answer goes; empty where nobody waits for one."""
+    """The reply subject of the answer; empty if nobody waits for one."""
     header: bytes | None
     body: bytes
     arrived: float
-    """By the monotonic clock, as all times here."""
+    """When it arrived, by the monotonic clock, as all times here."""
     expires: float = inf
-    """Until when its asker waits."""
+    """The asker waits until then."""
     msgpack: bool = False
     started: float = 0.0
     """When its handler started; 0.0 before."""
     until: float = inf
-    """Until when its handler may run."""
+    """The handler may run until then."""
     late: bool = False
-    """Its handler took too long."""
+    """Whether the handler took too long."""
     answered: bool = False
-    """Its asker has been answered already, though its handler may run on."""
+    """Whether the asker has been answered, though the handler may still run."""
     span: Any = None
 
     @property
     def text(self) -> str:
-        """Its subject, as text."""
+        """The subject, as text."""
         return self.subject.decode("utf-8", "surrogateescape")
 
 
 def read(subject: bytes, reply: bytes, header: bytes | None, body: bytes, now: float) -> Request:
-    """A request that arrives now. Never raises: a deadline that is no number counts as none."""
+    """Read a request that arrives now. Never raises: a deadline that is not a number counts as none."""
     if header is None:
         return Request(subject, reply, None, body, now)
     expires = inf
@@ -68,7 +68,7 @@ def read(subject: bytes, reply: bytes, header: bytes | None, body: bytes, now: f
 
 
 def _left(block: bytes) -> float:
-    """Seconds that are left to an asker, as its headers tell in any way."""
+    """Seconds that are left to the asker, from its headers in any spelling."""
     text = header_of.get(block, DEADLINE.encode())
     left = admission.left(text) if text is not None else None
     return inf if left is None else left

@@ -1,4 +1,4 @@
-"""All that a process answers: its functions, its own subject, and what it tells of itself."""
+"""The services of a process: the functions that answer, the instance's own subject, and the control subjects."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from runner.runtime.stop import together
 from runner.services.answers import Answers
 from runner.services.control import Control
 from runner.services.instance import InstanceSubject
+from runner.services.natschannel import NatsChannel
 from runner.services.responder import Responder
 
 
 class Service:
-    """Of one process; without functions that answer, it does nothing."""
+    """All that one process answers; without functions that answer, it does nothing."""
 
     def __init__(self, runtime: Runtime, bindings: Sequence[Binding], release: str) -> None:
         self._connection = runtime.connection
         answers = self._answers = Answers(runtime.connection, runtime.settings.inboxes)
-        self.responders = tuple(Responder(runtime, each, answers) for each in bindings)
-        self._instance = InstanceSubject(runtime, self.responders, answers)
+        self._channels = tuple(NatsChannel(runtime, each, answers) for each in bindings)
+        self.responders = tuple(Responder(runtime, each) for each in self._channels)
+        self._instance = InstanceSubject(runtime, self._channels, answers)
         self._control = Control(runtime, self.responders, answers, release)
 
     async def open(self) -> None:
@@ -31,14 +33,14 @@ class Service:
             return
         await self._control.open()
         await self._instance.open()
-        for each in self.responders:
+        for each in self._channels:
             await each.open()
-        await self._connection.heard()  # what is told next may be asked at once
+        await self._connection.heard()  # a request may come right after the announcement
         self._control.announce()
-        self._answers.back = self._control.announce  # those who balance may have given this instance up
+        self._answers.back = self._control.announce  # askers that balance may have given this instance up
 
     def sweep(self, now: float) -> None:
-        """Called about ten times a second."""
+        """Sweep all responders; called about ten times a second."""
         for each in self.responders:
             each.sweep(now)
 
@@ -50,24 +52,24 @@ class Service:
     # -- the end ----------------------------------------------------------------------------------------
 
     async def leave(self) -> None:
-        """Take no more requests; returns once all that were on their way are here. What is here runs on."""
+        """Take no more requests; returns once all that were on their way are here. Those that are here run on."""
         if self.responders:
             self._instance.draining, self._answers.back = True, lambda: None
             self._control.announce(gone=True)
-            await together(each.close for each in self.responders)
+            await together(each.close for each in self._channels)
 
     def give_up(self) -> None:
-        """Refuse what has not begun."""
+        """Refuse all requests whose handlers have not begun."""
         for each in self.responders:
-            each.line.give_up()
+            each.waiting.give_up()
 
     async def close(self) -> None:
-        """Everything is answered: the instance's own subject is no more."""
+        """Give up the instance's own subject, once all requests are answered."""
         await self._instance.close()
 
 
 def require_apart(bindings: Sequence[Binding]) -> list[UsageError]:
-    """An error for each two functions that would answer the same requests."""
+    """An error for each pair of functions that would answer the same requests."""
     answering = {each.function: each for each in bindings if each.answers is not None}
     return [
         UsageError(

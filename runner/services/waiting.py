@@ -1,76 +1,58 @@
-"""The requests of one function that wait for a slot: which may, and what those are told that may not."""
+"""The requests of one function that wait for a slot: which may wait, and which have waited for too long."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from runner.bindings import Binding
-from runner.core import answered
 from runner.core.admission import WaitingRoom
 from runner.core.service import NotStarted
-from runner.runtime.line import Line
 from runner.runtime.runtime import Runtime
-from runner.services.answers import Answers
+from runner.runtime.slotline import SlotLine
 from runner.services.counts import Counts
-from runner.services.request import Request, read
 
 clock = time.monotonic
 
 
-class Waiting(Line[Request]):
-    """The line before the slots; as many stand in it as the room has places, and as there is memory for."""
+class Waiting:
+    """The line of waiting requests, limited by the places of the room and by bytes."""
 
     def __init__(
         self,
         runtime: Runtime,
         open_slot: Callable[[], None],
         binding: Binding,
-        answers: Answers,
+        turn_away: Callable[[Any, NotStarted], None],
         counts: Counts,
     ) -> None:
-        super().__init__(runtime.tasks, open_slot, binding.concurrency)
+        """`turn_away` answers a waiting request whose handler will not begin."""
+        self.line = SlotLine[Any](runtime.tasks, open_slot, binding.concurrency)
+        self.requests = self.line.deliveries
         self.room = WaitingRoom(binding.concurrency, clock())
         self.bytes = 0
-        """Of the bodies that wait."""
+        """Bytes of the bodies that wait."""
         self._most_bytes = runtime.settings.max_bytes_in_flight
-        self._function = binding.function
-        self._answers = answers
-        self._may = answers.may
+        self._turn_away = turn_away
         self._counts = counts
 
-    def arrive(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
-        """Take a request, from within the read that brought it."""
-        if reply and not self._may(reply):
-            self._answers.refuse(self._function, reply)
-            return
-        now = clock()
-        if len(self.deliveries) >= self.room.places:
+    def admits(self, size: int, now: float) -> bool:
+        """Whether a request with a body of `size` bytes may wait. If so, its bytes are counted, and it must join the line."""
+        if len(self.requests) >= self.room.places:
             self.room.look(now, self._counts.handled)
-            if len(self.deliveries) >= self.room.places:
-                self.refuse(reply, "overloaded")
-                return
-        size = self.bytes + len(body)
-        if size > self._most_bytes and self.deliveries:
-            self.refuse(reply, "overloaded")
-            return
+            if len(self.requests) >= self.room.places:
+                return False
+        size += self.bytes
+        if size > self._most_bytes and self.requests:
+            return False
         self.bytes = size
-        self.join(read(subject, reply, header, body, now))
-
-    def refuse(self, reply: bytes, why: NotStarted) -> None:
-        """Answer that the handler has not begun."""
-        self._counts.not_started[why] += 1
-        if reply:
-            self._answers.send(reply, b"", answered.REFUSED[why])
-
-    def turn_away(self, request: Request, why: NotStarted) -> None:
-        """The same of one that has been waiting."""
-        self.refuse(request.reply, why)
+        return True
 
     def sweep(self, now: float) -> None:
-        """Called about ten times a second: refuse those whose deadline has passed, though no slot is free."""
+        """Refuse requests whose deadline has passed, though no slot is free; called about ten times a second."""
         self.room.look(now, self._counts.handled)
-        waiting = self.deliveries
+        waiting = self.requests
         late = [each for each in waiting if now >= each.expires]
         if late:
             kept = [each for each in waiting if now < each.expires]
@@ -78,10 +60,10 @@ class Waiting(Line[Request]):
             waiting.extend(kept)
             for each in late:
                 self.bytes -= len(each.body)
-                self.turn_away(each, "expired")
+                self._turn_away(each, "expired")
 
     def give_up(self) -> None:
-        """Refuse all that wait still: others may take them."""
-        while self.deliveries:
-            self.turn_away(self.deliveries.popleft(), "draining")
+        """Refuse all waiting requests: other instances may take them."""
+        while self.requests:
+            self._turn_away(self.requests.popleft(), "draining")
         self.bytes = 0

@@ -1,4 +1,4 @@
-"""The durables of the functions: which stream each one reads, what differs there, and which have no function left."""
+"""The plan of the functions' durables: the stream of each, its differences, and durables that no function has any more."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from runner.jetstream.inventory import consumers_on, real_streams, subjects_of
 from runner.jetstream.ownstreams import AGAIN
 
 _SHARD = re.compile(r"-\d+-\d+$")
-"""How the name of a shard's durable ends."""
+"""The end of the name of a shard's durable."""
 FORGET = "no function is called {0} any more: `runner function forget {0}` removes what is left of it"
 
 
 def uncaptured(bindings: Iterable[Binding], streams: Sequence[StreamSubjects]) -> list[JetrunnerError]:
-    """What keeps functions from reading their subjects or publishing their outputs: one error each."""
+    """The errors that keep functions from reading their subjects, or from publishing their outputs."""
     found: list[JetrunnerError] = []
     for binding in [each for each in bindings if each.answers is None]:
         try:
@@ -50,7 +50,7 @@ def uncaptured(bindings: Iterable[Binding], streams: Sequence[StreamSubjects]) -
 
 
 def fits(binding: Binding, stream: StreamSubjects) -> None:
-    """A function can read a stream by its shards, and keep its order there. Raises UsageError."""
+    """Check that a function can read a stream by its shards, and keep its order there. Raises UsageError."""
     require_order(stream, binding.subject, binding.ordered_by)
     if stream.sharding is not None and not binding.ordered_by:
         try:
@@ -60,7 +60,7 @@ def fits(binding: Binding, stream: StreamSubjects) -> None:
 
 
 def _require_choice(binding: Binding, stream: StreamSubjects, streams: Sequence[StreamSubjects]) -> None:
-    """Where the project shards a copy of a stream, a function that keeps order says which of the two it reads."""
+    """Require an ordered function to choose its stream, if the project has a sharded copy of it. Raises UsageError."""
     if not binding.ordered_by or binding.stream is not None or stream.sharding is not None:
         return
     for copy in streams:
@@ -73,16 +73,16 @@ def _require_choice(binding: Binding, stream: StreamSubjects, streams: Sequence[
 
 
 async def read_shards(connection: Connection, stream: str, project: str, after: Mapping[str, Any]) -> None:
-    """Have our durables read a stream's shards before there are any; `after` is its configuration with them.
+    """Have the project's durables read a stream's shards before it has any; `after` is its configuration with shards.
 
-    A message that comes while no filter matches it is passed over for good, even when the filter is changed later.
+    A durable passes over a message for good if its filter does not match when the message comes, even if the filter changes later.
     """
     for info in await consumers_on(connection, stream):
         real = info["config"]
         function = function_of(info["name"], project)
         if function is None:
-            continue  # a stranger's is refused by the plan
-        if _SHARD.search(info["name"]):  # generation 0 of an ordered function: it reads what was before
+            continue  # it is not the project's: the plan refuses it
+        if _SHARD.search(info["name"]):  # generation 0 of an ordered function: messages before the shards
             if interest.forgets(after):
                 await _stand(connection, stream, project, function, real, after)
             continue
@@ -114,7 +114,7 @@ async def _stand(
 async def plan_consumers(
     connection: Connection, project: str, bindings: Sequence[Binding], streams: Sequence[StreamSubjects]
 ) -> tuple[ConsumerPlan, ...]:
-    """The durables as `runner run` would make them, then the strays; `bindings` must all be captured."""
+    """The plans of the durables that `runner run` would make, then of those without a function. Streams must capture all `bindings`."""
     real = {name: await consumers_on(connection, name) for name in await real_streams(connection)}
     plans: list[ConsumerPlan] = []
     needed: set[tuple[str, str]] = set()
@@ -148,7 +148,7 @@ async def plan_consumers(
         for info in infos:
             function = function_of(info["name"], project)
             if stream == AGAIN and not _subject(info).startswith(f"$JETRUNNER.again.{project}."):
-                continue  # no function's: the relay of delayed messages
+                continue  # the relay's durable for delayed messages
             if (
                 function is not None
                 and not {(stream, info["name"]), (stream, _family(info["name"]))} & expected
@@ -172,7 +172,7 @@ async def plan_consumers(
 def _beside(
     plan: ConsumerPlan, info: Mapping[str, Any] | None, beside: Sequence[Mapping[str, Any]]
 ) -> ConsumerPlan:
-    """The same, with what becomes of a subject that is another one by now: the filter is not edited."""
+    """The plan, with a note about a subject that differs from the durable's: the filter is not edited."""
     if info is None or not (real := _published(info)) or real == plan.subject:
         return plan
     changes = tuple(change for change in plan.changes if change.field not in FILTERS)
@@ -195,7 +195,7 @@ async def _succeeding(
     bindings: Sequence[Binding],
     durables: Sequence[Mapping[str, Any]],
 ) -> ConsumerPlan:
-    """The same, with where a durable that is made goes on: where the function has come with others, or at the beginning."""
+    """The plan, with a note where a new durable begins: where the function has come with another durable, or at the beginning."""
     if plan.action != "create":
         return plan
     own = [
@@ -218,7 +218,7 @@ async def _succeeding(
 
 
 def _published(info: Mapping[str, Any]) -> str:
-    """The subject that a durable reads, as published; empty where it is not one."""
+    """The subject that a durable reads, as published; empty if it reads several."""
     found = subjects_of(info["config"])
     return found[0] if len(found) == 1 else ""
 
@@ -226,7 +226,7 @@ def _published(info: Mapping[str, Any]) -> str:
 def _plan_ordered(
     binding: Binding, stream: str, durable: str, sharded: Sharding | None, real: Sequence[dict[str, Any]]
 ) -> ConsumerPlan:
-    """The durables of all shards as one; those of earlier generations are drained, and count too."""
+    """One plan for the durables of all shards. Those of earlier generations count, too: the function still drains them."""
     shards = sharded or Sharding()
     standing = [info for info in real if _family(info["name"]) == f"{durable}-*"]
     newest = [info for info in standing if info["name"].startswith(f"{durable}-{shards.generation}-")]
@@ -274,7 +274,7 @@ def _plan(
 
 
 def _family(name: str) -> str:
-    """`shop-charge-*` for every shard's durable of the function; another durable's own name."""
+    """`shop-charge-*` for the durable of any shard of the function; any other durable's own name."""
     return _SHARD.sub("-*", name)
 
 
@@ -287,5 +287,5 @@ def _pending(info: dict[str, Any]) -> int:
 
 
 def _blamed(binding: Binding, what: str, error: JetrunnerError) -> JetrunnerError:
-    """The same error, with the function it is about."""
+    """The error, with the function that it is about."""
     return type(error)(f"{binding.place}: {what}{error}", hint=error.hint)

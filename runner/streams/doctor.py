@@ -1,7 +1,7 @@
-"""What a server says that `runner doctor` looks at: its release, clock, rights, streams, durables, and what is left of functions.
+"""Examines a server for `runner doctor`: its release, clock, rights, streams, durables, and what is left of functions.
 
-Rule: nothing is changed. A right is tried by what the server refuses for another reason: a request that is no JSON, a message that
-      is meant for a stream of another name.
+Rule: nothing is changed. A right is tried with a request that the server refuses for another reason: its body is not JSON, or it is
+      a message for a stream with another name.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from runner.jetstream.server import OLDEST_SERVER, release
 from runner.streams.plan import subjects_of_streams
 
 TRY_SECONDS = 1.0
-"""A right that is granted may be for what nobody answers."""
+"""How long a try waits for its answer: with the right, the request may reach nobody who answers."""
 OURS = ("$JS.API.", "$JS.ACK.", "$KV.", "$JETRUNNER.", "deadletters.", "parked.")
-"""What is tried: everything else may reach somebody who does not know what it is."""
+"""Beginnings of the subjects that are tried: on any other subject, somebody may take the try for a message."""
 NOBODY = "JETRUNNER-DOCTOR"
-"""The stream that what is tried is meant for."""
+"""The stream that messages of a try are for: it does not exist."""
 NO_JSON = b"{"
 
 
 class Patient(Struct, frozen=True):
-    """What is looked at."""
+    """The server and the project that are examined."""
 
     connection: Connection
     project: str
     functions: Sequence[Binding]
     rights: Sequence[Permission]
-    """That `runner run` needs."""
+    """The rights that `runner run` needs."""
 
 
 async def examine(patient: Patient) -> list[Finding]:
-    """Everything that is found. Raises JetrunnerError where the server does not answer."""
+    """All findings. Raises JetrunnerError if the server does not answer."""
     connection, reading = patient.connection, [each for each in patient.functions if each.answers is None]
     version = connection.server_version
     crons = [each.function for each in reading if each.schedule is not None]
@@ -75,18 +75,18 @@ async def examine(patient: Patient) -> list[Finding]:
 
 
 async def _offset(connection: Connection) -> tuple[float, float]:
-    """How many seconds this clock is ahead of the server's, and what that may be off by."""
+    """How many seconds our clock is ahead of the server's, and by how many seconds that may be wrong."""
     began = time.monotonic()
     await connection.api("STREAM.LIST", {"offset": 0})
     return time.time() - connection.clock.now(), time.monotonic() - began
 
 
 async def denied(connection: Connection, needed: Sequence[Permission]) -> list[tuple[str, str]]:
-    """The subjects that may not be published to, each with what it is for."""
+    """The subjects that may not be published to, each with the purpose for which it is needed."""
     tried = [each for each in needed if each.side == "publish" and each.subject.startswith(OURS)]
     log = logging.getLogger("jetrunner.connection")
     level = log.level
-    log.setLevel(logging.ERROR)  # each refusal is a line of its own there
+    log.setLevel(logging.ERROR)  # it would log a line for each refusal
 
     async def is_denied(each: Permission) -> bool:
         subject = each.subject.replace("*", "doctor").replace(">", "doctor")
@@ -130,7 +130,7 @@ def _of_streams(
                     name = capture(subject, known, chosen=chosen, publishing=uses is written)
                     uses.setdefault(name, []).append(use)
             except JetrunnerError:
-                continue  # check tells of it
+                continue  # `runner check` tells of the error
     for name, info in sorted(streams.items()):
         config, there = info["config"], durables.get(name, {})
         yield from stream.of_input(name, config, read.get(name, ()), len(there))
@@ -156,7 +156,7 @@ def _of_durables(
 async def _gone(
     patient: Patient, durables: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> dict[str, dict[str, int]]:
-    """By function that is not in the code: how many of which things there are."""
+    """What functions that are not in the code have left: by function, how many there are of each kind of thing."""
     connection, project = patient.connection, patient.project
     here = {each.function for each in patient.functions}
     taken = {each.durable for each in patient.functions}

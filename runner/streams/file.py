@@ -20,13 +20,13 @@ FOLDER = "streams"
 OWN = {name: tuple(config["subjects"]) for name, config in STREAMS.items()} | {"PARKED": ("parked.>",)}
 """Streams that Jetrunner makes for itself, and their subjects."""
 FEEDING = ("subjects", "subject_transform", "republish", "mirror", "sources")
-"""Fields without which nothing can be said of [shards]."""
+"""Fields that must be right before the table [shards] can be checked."""
 
 
 def load_streams(root: Path) -> tuple[DeclaredStream, ...]:
     """The declared streams of a project, by name; none without a `streams` folder.
 
-    Raises StreamFileError for all that is wrong, naming file, line where there is one, and field.
+    One StreamFileError tells all that is wrong, with the file, the field and, if it is known, the line.
     """
     folder = root / FOLDER
     files = sorted(path for path in folder.glob("*.toml") if path.is_file()) if folder.is_dir() else []
@@ -67,7 +67,7 @@ def _read(path: Path, file: str) -> DeclaredStream:
 
 
 def parse(text: str, file: str) -> dict[str, Any]:
-    """The table that a file's text is. Raises StreamFileError."""
+    """Parse a file's text. Raises StreamFileError."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -75,12 +75,12 @@ def parse(text: str, file: str) -> dict[str, Any]:
         line = (found[1] if found else None) or str(max(1, len(text.splitlines())))
         what = str(error)[: found.start()] if found else str(error)
         raise StreamFileError(f"{file}:{line}: not TOML: {what}") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or as many brackets
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, or as many brackets
         raise StreamFileError(f"{file}: cannot be read: {error}") from None
 
 
 def declare(table: dict[str, Any], file: str, text: str = "") -> DeclaredStream:
-    """One parsed file as a declared stream; `text` is searched for the lines of wrong fields."""
+    """Make a declared stream of a parsed file; `text` is searched for the lines of wrong fields. Raises StreamFileError."""
 
     def wrong(key: str, message: str, hint: str = "") -> StreamFileError:
         return StreamFileError(f"{file}{_line(text, key)}: {key}: {message}", hint=hint)
@@ -118,7 +118,7 @@ def declare(table: dict[str, Any], file: str, text: str = "") -> DeclaredStream:
 
 
 def _fields(table: dict[str, Any]) -> tuple[dict[str, Any], list[streamfield.FieldError]]:
-    """The server's fields, and what is wrong with them: one error a field of the file."""
+    """The fields for the server, and an error for each field of the file that is wrong."""
     rest = {key: value for key, value in table.items() if key not in streamfield.OURS}
     errors: list[streamfield.FieldError] = []
     while True:
@@ -131,14 +131,14 @@ def _fields(table: dict[str, Any]) -> tuple[dict[str, Any], list[streamfield.Fie
 
 
 def _line(text: str, key: str) -> str:
-    """`:4` when the file's text shows where a field stands."""
+    """The line of a field as `:4`; empty if the file's text does not show it."""
     first, _, rest = key.partition(".")
     pattern = rf"""^[ \t]*(?:\[\[?[ \t]*)?["']?{re.escape(first)}["']?[ \t]*[=.\]]"""
     found = re.search(pattern, text, re.MULTILINE)
     if found is None:
         return ""
     place = found.start()
-    if rest and re.fullmatch(r"\s*\[[^\[]+\]", found[0]):  # a field of this table stands before the next one
+    if rest and re.fullmatch(r"\s*\[[^\[]+\]", found[0]):  # a field stands before the next table
         after = re.split(r"\n[ \t]*\[", text[found.end() :], maxsplit=1)[0]
         inner = re.search(rf"""^[ \t]*["']?{re.escape(rest)}["']?[ \t]*=""", after, re.MULTILINE)
         place = found.end() + inner.start() if inner else place

@@ -1,7 +1,7 @@
 """Declared streams against real ones: plan the difference, apply what is safe.
 
 Rule 1: nothing is applied while anything is unsafe, and nothing is ever deleted.
-Rule 2: what the server holds is read just before it is judged; `apply` sends what `plan` showed.
+Rule 2: the streams on the server are read just before they are judged; `apply` sends the configurations of the plan.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 def subjects_of_streams(
     declared: Iterable[DeclaredStream], real: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[StreamSubjects, ...]:
-    """What every stream captures once the declared ones are applied and ours are made; `real` from `real_streams`."""
+    """The subjects of every stream once the declared streams are applied and our own are made; `real` is from `real_streams`."""
     configs = {**STREAMS, **(real or {})}
     found = []
     for stream in declared:
@@ -53,12 +53,12 @@ def subjects_of_streams(
 async def plan_streams(connection: Connection, declared: Sequence[DeclaredStream], project: str = "") -> Plan:
     """The difference between declared and real streams. Raises JetrunnerError for a server that is too old.
 
-    Without the name of the project every consumer counts as somebody else's.
+    Without the name of the project every durable counts as another project's.
     """
     await check_server(connection)
     ours = {stream.name for stream in declared}
     real = await real_streams(connection)
-    # What two declared streams take from each other was judged when the files were read.
+    # Whether two declared streams overlap was judged when the files were read.
     foreign = {name: config for name, config in real.items() if name not in ours}
     sources = {stream.name: merged(stream, real.get(stream.name)) for stream in declared} | foreign
     return Plan(tuple([await _plan(connection, stream, foreign, sources, project) for stream in declared]))
@@ -69,13 +69,13 @@ async def plan_project(
 ) -> tuple[Plan, list[JetrunnerError]]:
     """The plan with the durables of the functions, and one error for each subject or output that has no stream.
 
-    With errors the plan is of the streams alone.
+    If there are errors, the plan has the streams alone.
     """
     plan = await plan_streams(connection, declared, project)
     streams = subjects_of_streams(declared, await real_streams(connection))
     if errors := uncaptured(bindings, streams):
         return plan, errors
-    # A stream whose changes are refused stays as it is, and functions read that.
+    # If the changes of a stream are refused, it stays as it is, and functions read it as it is.
     real = await real_streams(connection)
     refused = {each.name for each in plan.refused if each.name in real}
     standing = subjects_of_streams([each for each in declared if each.name not in refused], real)
@@ -86,7 +86,7 @@ async def plan_project(
 
 
 def _noted(plan: ConsumerPlan, config: Mapping[str, Any]) -> ConsumerPlan:
-    """The same, with what is lost before it stands."""
+    """The plan, with a warning if messages are lost before the durable exists."""
     if plan.action != "create" or not interest.forgets(config):
         return plan
     warning = (
@@ -99,10 +99,10 @@ def _noted(plan: ConsumerPlan, config: Mapping[str, Any]) -> ConsumerPlan:
 async def apply_streams(
     connection: Connection, declared: Sequence[DeclaredStream], project: str = "", *, partly: bool = False
 ) -> Plan:
-    """Create and update the declared streams; the plan returned is what was done.
+    """Create and update the declared streams; returns the plan that was carried out.
 
     Raises JetrunnerError, with nothing applied, when a change is unsafe; `partly` leaves such streams as they are, and
-    applies the others. ServerError when the server refuses one.
+    applies the others. ServerError when the server refuses a stream.
     """
     plan = await plan_streams(connection, declared, project)
     if plan.refused and not partly:
@@ -127,7 +127,7 @@ async def apply_streams(
 
 
 async def _surely(connection: Connection, request: str, config: Mapping[str, Any]) -> None:
-    """Make a stream what its configuration says; that may be said again when no answer comes."""
+    """Create or update a stream; the request is sent again when no answer comes, which does no harm."""
 
     async def once() -> ServerError | None:
         try:
@@ -149,7 +149,7 @@ def _refusal(plan: Plan) -> JetrunnerError:
     what = "them" if len(others) == len({change.field for _, change in unsafe}) else " and ".join(others)
     return JetrunnerError(
         "nothing was applied, because of unsafe changes:\n  " + "\n  ".join(reasons),
-        # What is said of shards says what to do.
+        # The text about shards says what to do.
         hint=f"take {what} back in the file, or make a new stream; `runner plan` shows every difference"
         if others
         else "",
@@ -179,7 +179,7 @@ async def _plan(
 
 
 def _impossible(change: Change, version: str) -> bool:
-    """Whether the server cannot do it: before 2.14 it puts its default in the place of a `duplicate_window` of 0."""
+    """Whether the server cannot make a change: before 2.14 it puts its default in the place of a `duplicate_window` of 0."""
     return change.field == "duplicate_window" and not change.declared and release(version) < (2, 14)
 
 
@@ -199,7 +199,7 @@ def copy_problem(stream: DeclaredStream, known: Mapping[str, Mapping[str, Any]])
 
 
 def _contested(change: Change, stream: DeclaredStream, foreign: Mapping[str, Mapping[str, Any]]) -> Change:
-    """The same change, unsafe when another stream on the server captures the subjects already."""
+    """The change, made unsafe if another stream on the server captures the subjects already."""
     if change.field != "subjects":
         return change
     for name, config in foreign.items():

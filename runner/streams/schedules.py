@@ -1,8 +1,8 @@
 """Schedules of the functions against those on the server: plan the difference, write it.
 
-Rule 1: a schedule that differs is written, one that is the same is not: an `@every` would begin to count anew.
-Rule 2: a schedule whose function is gone is removed by `apply`, and by `runner dev` on its own server: elsewhere an instance
-        of an older release may still run it.
+Rule 1: a schedule is written only if it differs: a new write of the same `@every` would start its interval again.
+Rule 2: `apply` removes the schedule of a function that is gone, and so does `runner dev` on its own server. `runner run` does not:
+        an instance of an older release may still run the function.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAMES = {
 async def plan_schedules(
     connection: Connection, project: str, bindings: Iterable[Binding]
 ) -> tuple[SchedulePlan, ...]:
-    """What each function's schedule is on the server, then those of no function. Raises JetrunnerError."""
+    """The plans of the functions' schedules, then of schedules without a function. Raises JetrunnerError."""
     found = await plan_own(connection, project, bindings)
     known = {each.function for each in found}
     left = []
@@ -45,7 +45,7 @@ async def plan_schedules(
 async def plan_own(
     connection: Connection, project: str, bindings: Iterable[Binding]
 ) -> tuple[SchedulePlan, ...]:
-    """What the schedule of each of these functions is on the server. Raises JetrunnerError."""
+    """The plans of the schedules of these functions. Raises JetrunnerError."""
     scheduled = [each for each in bindings if each.schedule is not None]
     schedules.require_server(connection, [each.label for each in scheduled])
     return tuple([await _plan(connection, project, binding) for binding in scheduled])
@@ -54,7 +54,7 @@ async def plan_own(
 async def apply_schedules(
     connection: Connection, project: str, bindings: Sequence[Binding], *, prune: bool
 ) -> tuple[SchedulePlan, ...]:
-    """Make the schedules what the functions say; what is returned was done. Without `prune` those of no function stay.
+    """Write the functions' schedules; returns the plans that were carried out. Without `prune`, schedules of no function stay.
 
     Raises JetrunnerError.
     """
@@ -73,7 +73,7 @@ async def apply_schedules(
 
 
 async def write(connection: Connection, project: str, binding: Binding) -> None:
-    """A function's schedule is on the server afterwards as the function has it. Raises JetrunnerError."""
+    """Make sure that the server has a function's schedule as the function has it. Raises JetrunnerError."""
     assert binding.schedule is not None
     wanted = schedules.headers_of(project, binding.function, binding.schedule)
 
@@ -83,7 +83,7 @@ async def write(connection: Connection, project: str, binding: Binding) -> None:
                 if await schedules.write(connection, project, there, wanted):
                     return
             except NoStream:
-                await ownstreams.ensure(connection, ownstreams.AGAIN)
+                await ownstreams.restore(connection, ownstreams.AGAIN)
                 raise
 
     try:

@@ -1,1 +1,1 @@
-"""Traces: the only importer of OpenTelemetry. `tracing` is the way in."""
+"""Traces and metrics over OTLP: the only importer of OpenTelemetry. Other rooms start at `tracing`."""

@@ -1,7 +1,7 @@
-"""The span of one call with many messages: a trace of its own, since the messages are of many.
+"""The span of one call with many messages: a trace of its own, since the messages belong to many traces.
 
-It links to the span of each message's attempt that is traced, and each of those links back to it, and names it in its
-attributes: a link that leads one way only, or has lost its attributes on a page, would leave the reader there.
+It links to the traced attempts of its messages. Each of those spans links back to it, and names it in its attributes. A one-way
+link would lead a reader nowhere, and so would a link whose attributes a page does not show.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from runner.telemetry.source import Attributes, SpanSource, new_id
 
 
 class BatchSpan:
-    """Started, and current in the handler until it is left."""
+    """A span that has begun, and is current in the handler until `leave`."""
 
     def __init__(self, span: AnySpan, function: str, hide: failure.Hide) -> None:
-        """`hide` takes out of texts what is not shown of any of its messages."""
+        """`hide` removes the hidden values of all its messages from texts."""
         self._span = span
         self._function = function
         self._hide = hide
         self._active: Token[Context] | None = None
 
     def activate(self) -> None:
-        """Spans of the handler's code nest in it from now on."""
+        """Make the span current: spans of the handler's code nest in it."""
         context = {SPAN: self._span.current, SERVICE: self._function, HIDE: self._hide}
         self._active = CURRENT.set(cast("Context", context))
 
     def leave(self, error: BaseException | str | None = None) -> None:
-        """The call has ended, in the same task."""
+        """End the span at the end of the call, in the same task."""
         token, self._active = self._active, None
         if token is not None:
             CURRENT.reset(token)
@@ -57,7 +57,7 @@ def start(
     attempts: Sequence[AttemptSpan],
     hide: failure.Hide,
 ) -> BatchSpan:
-    """Start the span of a call with so many messages, of which these have attempts that are traced."""
+    """Start the span of a call with `count` messages; `attempts` are the traced ones among their attempts."""
     attributes: Attributes = {**same, "messaging.batch.message_count": count}
     name = failure.clean(function)
     if (lane := source.lane(function)) is not None:
@@ -69,7 +69,7 @@ def start(
         span = OwnSpan(lane, trace_id, new_id(), root, flags, time_ns(), parts)
         _link_back(attempts, span)
         return BatchSpan(span, function, hide)
-    # The SDK's limit on links is raised for these (`services.py`).
+    # `services.py` raises the SDK's limit on links for them.
     links = [Link(each.context) for each in attempts]
     made = source.tracer(function).start_span(
         name, set_value(ADMITTED, True, Context()), SpanKind.CONSUMER, attributes, links

@@ -1,4 +1,4 @@
-"""Whether anybody listens where spans go."""
+"""Whether a collector listens at the endpoint for spans."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOOK_SECONDS = 0.3
 
 
 def listens(settings: TelemetrySettings) -> bool:
-    """Connect once, for 0.3 seconds at most; True as well where spans go nowhere over a network."""
+    """Connect once, for 0.3 s at most. True also if spans do not go over a network."""
     if settings.exporter != "otlp":
         return True
     parts = urlsplit(settings.endpoint)

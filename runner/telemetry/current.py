@@ -1,4 +1,4 @@
-"""What code runs for just now: the trace, and the message."""
+"""The trace and the message that the calling code runs for."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _NOTHING = Context()
 
 
 def trace_id() -> str:
-    """32 hex digits; empty outside of any."""
+    """The current trace's id in 32 hex digits; empty outside of a trace."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else ""
 
 
 def message() -> dict[str, str | int]:
-    """The function, the message as `STREAM:SEQUENCE`, and the attempt; nothing outside of one, or where it is not known."""
+    """The function, the message as `STREAM:SEQUENCE`, and the attempt; empty outside of an attempt, no message if it is not known."""
     found: Any = CURRENT.get(_NOTHING).get(MESSAGE)
     if found is None:
         return {}

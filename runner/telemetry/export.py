@@ -1,4 +1,4 @@
-"""Spans on their way out: batched in a thread of the SDK, bounded at the end, one line when they do not arrive."""
+"""Export of spans: a thread of the SDK sends them in batches, the end is bounded in time, and a failure is logged once."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ LOG = logging.getLogger("jetrunner.telemetry")
 LAST_TRY_SECONDS = 0.3
 """Time at the end for a collector that took nothing the last time."""
 DROPS_SECONDS = 60.0
-"""Time between two lines about spans that found no room."""
-# The exporter waits 0.8 s or more before it tries again: with less than that it tries once.
+"""Least time between two log lines about spans that were dropped because the queue was full."""
+# The exporter waits at least 0.8 s before it tries again: with a shorter timeout it tries once.
 ONE_TRY = 0.75
 
 
 class QuietExporter(SpanExporter):
-    """Exports, never raises, and says once that it fails and once that it works again."""
+    """An exporter that never raises, and logs once that it fails, and once that it works again."""
 
     def __init__(self, connect: Callable[[float], SpanExporter], destination: str, timeout: float) -> None:
-        """`connect` makes the exporter in use for a patience in seconds."""
+        """`connect` makes the inner exporter, with a timeout in seconds."""
         self._connect = connect
         self._inner = connect(timeout)
         self._destination = destination
@@ -45,25 +45,25 @@ class QuietExporter(SpanExporter):
         self._took = False
         self.failing = False
         self.lost = 0
-        """Spans given up since the last batch that arrived."""
+        """Spans that did not arrive since the last batch that did."""
         self.dropped = 0
-        """Spans that found no room, since the start."""
+        """Spans that were dropped because the queue was full, since the start."""
         self.unsent = 0
-        """Spans that did not arrive though they were sent, since the start."""
+        """Spans that were sent but did not arrive, since the start."""
         self._tell_drops = 0.0
         self._one_at_a_time = threading.Lock()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send a batch; what does not arrive is given up."""
+        """Send a batch; spans that do not arrive are given up."""
         arrived = self._deliver(len(spans), lambda: self._sent_all(spans))
         return SpanExportResult.SUCCESS if arrived else SpanExportResult.FAILURE
 
     def send(self, request: bytes, spans: int) -> bool:
-        """Send spans that are encoded; what does not arrive is given up."""
+        """Send encoded spans; spans that do not arrive are given up."""
         return self._deliver(spans, lambda: self._posted(request))
 
     def drop(self, spans: int) -> None:
-        """Count spans that found no room, and say so where that is not because none arrive."""
+        """Count dropped spans, and log them unless the reason is that no spans arrive, which was logged."""
         self.dropped += spans
         if self.failing:
             self.lost += spans
@@ -89,7 +89,7 @@ class QuietExporter(SpanExporter):
                 return True
             self.lost += spans
             self.unsent += spans
-            self._given_up = closing  # what failed a moment ago must not hold up the end of the process
+            self._given_up = closing  # a failure now must not delay the end of the process again
             if not self.failing:
                 self.failing = True
                 LOG.warning("traces do not arrive at %s: %s (OTEL_TRACES_EXPORTER=none turns them off)",
@@ -99,7 +99,7 @@ class QuietExporter(SpanExporter):
     def _sent_all(self, spans: Sequence[ReadableSpan]) -> bool:
         sent = self._sent(spans)
         if not sent and self._hush.undecodable and len(spans) > 1:
-            # One span with, say, half a surrogate pair in a text must not cost the other 511.
+            # One span that cannot be encoded, such as one with half a surrogate pair in a text, must not cost the other 511.
             return sum(self._sent((span,)) for span in spans) > 0
         return sent
 
@@ -111,7 +111,7 @@ class QuietExporter(SpanExporter):
             return False
 
     def _posted(self, request: bytes) -> bool:
-        # The exporter's own client: its endpoint, headers, compression, certificates and patience are those of all.
+        # The exporter's own client, so that endpoint, headers, compression, certificates and timeout are the same for all.
         client = self._inner._client  # type: ignore[attr-defined]  # noqa: SLF001
         try:
             return bool(client.export(request).success)
@@ -120,20 +120,20 @@ class QuietExporter(SpanExporter):
             return False
 
     def hurry(self) -> None:
-        """The process ends: what is left gets one short try, unless the collector has proved to be there."""
+        """Prepare for the end of the process: the rest gets one short try, unless the collector has taken spans before."""
         if self.failing or not self._took:
             self._inner.shutdown()  # wakes an export that sleeps before its next try
             self._inner = self._connect(ONE_TRY)
         self._closing = True
 
     def shutdown(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         with self._hush:
             self._inner.shutdown()
         self._hush.close()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing waits in here."""
+        """Do nothing: no spans wait in this class."""
         return True
 
 
@@ -141,14 +141,14 @@ class Export:
     """One queue and one exporter for all services of the process."""
 
     def __init__(self, settings: TelemetrySettings, *, one_try: bool = False) -> None:
-        """`one_try`: for commands that end at once; a collector that is not there costs them under a second."""
+        """`one_try` is for commands that end at once: a missing collector costs them less than 1 s."""
 
         def connect(timeout: float) -> SpanExporter:
             if settings.exporter == "console":
                 return ConsoleSpanExporter(out=sys.stderr)  # stdout is for data
             try:
                 return OTLPSpanExporter(settings.endpoint, headers=dict(settings.headers), timeout=timeout)
-            except Exception as error:  # reads more variables itself: compression, certificates
+            except Exception as error:  # it reads more variables itself: compression, certificates
                 raise SettingsError(f"the OTEL_EXPORTER_OTLP_* variables do not fit: {error}") from error
 
         timeout = min(settings.timeout, ONE_TRY) if one_try else settings.timeout
@@ -159,7 +159,7 @@ class Export:
         except ValueError as error:
             raise SettingsError(f"the OTEL_BSP_* variables do not fit: {error}") from error
         self.queue: SpanQueue | None = None
-        """Of the runner's own spans, where they are encoded here."""
+        """The queue of the runner's own spans, if they are encoded here."""
         if settings.exporter == "otlp":
             self.queue = SpanQueue(
                 self._exporter.send,
@@ -180,11 +180,11 @@ class Export:
         return self._exporter.dropped + self._exporter.unsent
 
     def presume_missing(self) -> None:
-        """Take the collector for missing, which somebody has told already, until a batch arrives."""
+        """Assume that the collector is missing, until a batch arrives: somebody has logged that already."""
         self._exporter.failing = True
 
     def flush(self, timeout: float) -> bool:
-        """Send what is queued; False when that takes longer than `timeout` seconds or fails."""
+        """Send the queued spans. False if that takes longer than `timeout` seconds, or fails."""
         return _within(timeout, self._flush) and not self._exporter.failing
 
     def _flush(self) -> None:
@@ -193,11 +193,11 @@ class Export:
         self.processor.force_flush()
 
     def shutdown(self, timeout: float) -> bool:
-        """Send what is queued and end, in `timeout` seconds at most; False when spans were lost."""
+        """Send the queued spans and end, in `timeout` seconds at most. False if spans were lost."""
         if self._exporter.failing:
             timeout = min(timeout, LAST_TRY_SECONDS)
         self._exporter.hurry()
-        # The SDK alone would take 30 s with a collector that hangs.
+        # With a hanging collector the SDK alone would take 30 s.
         ended = _within(timeout, self._end)
         return ended and not self._exporter.lost and not self._exporter.dropped
 

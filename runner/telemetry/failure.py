@@ -1,4 +1,4 @@
-"""What a span says of an error: its type, its message, its traceback."""
+"""An error as a span tells it: its type, message and traceback."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from runner.telemetry.sdkspan import AnySpan
 Hide: TypeAlias = Callable[[str], str]
 LONGEST_MESSAGE = 1_024
 LONGEST_TRACEBACK = 16_384
-"""Characters; a longer traceback loses its beginning, for the last lines say most."""
+"""Longest traceback in characters. A longer one loses its beginning, because the last lines say most."""
 
 
 def record(span: AnySpan, error: BaseException | str, kind: str = "", hide: Hide = str) -> None:
-    """Mark the span failed; where the error is no exception but a text, `kind` is its type, or the text itself.
+    """Mark the span as failed. If the error is a text, `kind` is its type; without `kind` the text is.
 
-    `hide` takes out of texts what is not shown.
+    `hide` removes hidden values from texts.
     """
     if not span.recording:
         return
@@ -29,13 +29,13 @@ def record(span: AnySpan, error: BaseException | str, kind: str = "", hide: Hide
     kind, message = _type_of(error), clean(hide(raised.text(error)))[:LONGEST_MESSAGE]
     span.note("error.type", kind)
     if span.tells_exceptions:
-        # Not the SDK's record_exception: half a surrogate pair in a message would make the whole batch unencodable.
+        # Not by the SDK's record_exception: half a surrogate pair in a message would make the whole batch unencodable.
         span.happened("exception", facts(error, hide))
     span.failed(f"{kind}: {message}" if message else kind)
 
 
 def facts(error: BaseException, hide: Hide = str) -> dict[str, str]:
-    """What the conventions tell of an exception."""
+    """The attributes of an exception, by OpenTelemetry's conventions."""
     return {
         "exception.type": _type_of(error),
         "exception.message": clean(hide(raised.text(error)))[:LONGEST_MESSAGE],
@@ -49,5 +49,5 @@ def _type_of(error: BaseException) -> str:
 
 
 def clean(text: str) -> str:
-    """The text without half surrogate pairs, which OTLP cannot hold; bytes of NATS that are no UTF-8 come as such."""
+    """The text without half surrogate pairs, which OTLP cannot hold; NATS bytes that are not UTF-8 are decoded to them."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -1,6 +1,7 @@
-"""Exports that came to the receiver of `runner dev`, sent on to the collector that they were meant for.
+"""Forwards exports from the receiver of `runner dev` to the collector that they were meant for.
 
-Nobody waits for that: a collector that is away, or slow, loses what is over 64 exports, and is tried again after some seconds.
+No caller waits for that. While a collector is down or slow, 64 exports wait, and any more are lost. After a failure the collector
+is left alone for 2 s, and exports are lost.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from typing import Self
 from urllib.parse import urlsplit
 
 MOST = 64
-"""Exports that wait."""
+"""Most exports that wait."""
 PATIENCE_SECONDS = 3.0
 PAUSE_SECONDS = 2.0
-"""Nothing is tried for so long after a failure."""
+"""Pause after a failure."""
 _OWN = frozenset({"host", "content-length", "connection", "transfer-encoding", "accept-encoding"})
 
 
 class Forwarder:
-    """Sends on while its `with` block runs."""
+    """Forwards exports while its `with` block runs."""
 
     def __init__(self, endpoint: str) -> None:
         """`endpoint` is an http:// URL."""
@@ -43,11 +44,11 @@ class Forwarder:
         try:
             self._waiting.put_nowait(None)
         except queue.Full:
-            return  # it is a daemon: whatever it waits for, the process ends
+            return  # a daemon thread does not delay the end of the process
         self._thread.join(0.3)
 
     def __call__(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Send an export on; returns at once."""
+        """Forward an export; returns at once."""
         kept = {name: value for name, value in headers.items() if name.lower() not in _OWN}
         try:
             self._waiting.put_nowait((body, kept))

@@ -1,4 +1,4 @@
-"""The attempts of one function: what is the same in all their spans is encoded once."""
+"""The spans of one function's attempts: the parts that are the same in all of them are encoded once."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from opentelemetry.trace import SpanKind, get_current_span
 from runner.core import header as headers_of
 from runner.core import otlp, traceparent
 from runner.telemetry import batchspan, failure
-from runner.telemetry.attempt import AttemptSpan, Common, Hiding, origin_of
+from runner.telemetry.attempt import AttemptSpan, Common, MakeHide, origin_of
 from runner.telemetry.batchspan import BatchSpan
 from runner.telemetry.ownspan import SAMPLED, OwnSpan
 from runner.telemetry.parent import NO_PARENT, parent_of
 from runner.telemetry.source import Attributes, SpanSource
 
 LONGEST = 512
-"""Bytes of a subject or id that the short way takes."""
+"""Longest subject or id, in bytes, that the quick way takes."""
 SUBJECT = otlp.TextAttribute("messaging.destination.name", LONGEST).heads
 _MESSAGE_ID = otlp.TextAttribute("messaging.message.id", LONGEST).heads
 _SIZES = 4096
-"""Sizes of bodies whose attribute is kept."""
+"""Most body sizes whose encoded attribute is kept."""
 
 
 PARTITION = "messaging.destination.partition.id"
 
 
-class Delivered(Protocol):
+class TracedDelivery(Protocol):
     """A message as it was delivered."""
 
     reply: bytes
@@ -41,7 +41,7 @@ class Delivered(Protocol):
 
 
 def shard_of(delivery: object) -> int | None:
-    """The number of the shard that a message stands in; None for a function that keeps no order."""
+    """The number of a message's shard; None for a function that keeps no order."""
     return getattr(getattr(delivery, "source", None), "number", None)
 
 
@@ -55,11 +55,11 @@ class FunctionSpans:
         durable: str,
         template: str,
         attempts: int,
-        hiding: Hiding | None = None,
+        hiding: MakeHide | None = None,
         *,
         ordered: bool = False,
     ) -> None:
-        """`ordered`: its messages stand in shards, and their source tells the number."""
+        """`ordered`: the messages are in shards, and the source of each delivery has the shard's number."""
         self._ordered = ordered
         self._of = Common(source, function, hiding)
         self._lane = source.lane(function) if source.propagation.usual else None
@@ -79,10 +79,10 @@ class FunctionSpans:
         self._first = self._shape + otlp.attribute("jetrunner.attempt", 1)
         self._sizes: dict[int, bytes] = {}
 
-    def begin(self, delivery: Delivered) -> AttemptSpan | None:
-        """Start the span of what is usual, quickly; None where the long way has to (`start`).
+    def begin(self, delivery: TracedDelivery) -> AttemptSpan | None:
+        """Start the span of a usual message, quickly; None for any other message: then `start` has to.
 
-        Usual is a message as its stream delivers it, whose headers say of traces no more than a `traceparent`.
+        A message is usual if it comes directly from its stream, and has no trace headers besides a `traceparent`.
         """
         lane = self._lane
         reply, subject, header = delivery.reply.split(b"."), delivery.subject, delivery.header
@@ -112,7 +112,7 @@ class FunctionSpans:
         return AttemptSpan(span, self._of, None, header, body, delivery)
 
     def batch(self, count: int, attempts: Sequence[AttemptSpan], hide: failure.Hide) -> BatchSpan:
-        """Start the span of a call with so many messages; `attempts` are those that are traced of them."""
+        """Start the span of a call with `count` messages; `attempts` are the traced ones among their attempts."""
         return batchspan.start(self._of.source, self._of.function, self._batch, count, attempts, hide)
 
     def _size(self, body_size: int) -> bytes:
@@ -135,13 +135,13 @@ class FunctionSpans:
         more: Attributes | None = None,
         delivery: object = None,
     ) -> AttemptSpan:
-        """Start the span of one attempt, now unless told."""
+        """Start the span of any attempt, at `start_ns` or now."""
         headers = headers_of.pairs(header) if header else []
         parent = self._of.source.propagation.extract(headers)
         origin = origin_of(headers)
         root = ""
         if not get_current_span(parent).get_span_context().is_valid:
-            # What was sent back keeps its stream and sequence, but must not fall into the trace of its first life.
+            # A message that was sent back has its old stream and sequence, but must not get the trace of its first run.
             place = stream if origin is None else f"{stream} {origin.trace_id}{origin.span_id}"
             root = traceparent.derived_trace_id(place, sequence, timestamp_ns)
         span = self._of.source.start(

@@ -1,9 +1,10 @@
-"""The gate before the OpenTelemetry SDK: a message that is not sampled never enters it.
+"""The gate before the OpenTelemetry SDK: a message that is not sampled never reaches the SDK.
 
 1. A message with a `traceparent` follows its sampled flag.
-2. One without takes a token: 100 a second, so a quiet system is traced whole and a busy one stays fast.
-3. Failures and retries of messages that were not sampled have a small bucket of their own (`admit_late`).
-4. An explicit OTEL_TRACES_SAMPLER is obeyed as it is; what needs a trace id is admitted and decided by the SDK.
+2. A message without one takes a token. There are 100 a second, so a quiet system is traced whole and a busy one stays fast.
+3. Failures and retries of messages that were not sampled have 20 tokens a second of their own (`admit_late`).
+4. An explicit OTEL_TRACES_SAMPLER is obeyed as it is. If its decision needs a trace id, the gate admits the message and the SDK
+decides.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ ROOTS_PER_SECOND = 100
 LATE_PER_SECOND = 20
 UNLIMITED = 1 << 62
 
-# By the last hex digit of the flags: bit 0 is "sampled"; what is no hex digit is no traceparent.
+# By the last hex digit of the flags: bit 0 is "sampled"; None: no hex digit, so no traceparent.
 _SAMPLED = tuple(int(chr(c), 16) % 2 == 1 if chr(c) in "0123456789abcdef" else None for c in range(256))
-# The first letter is left out so that `traceparent` and `Traceparent` cost one search.
+# Without its first letter, so that one search finds `traceparent` and `Traceparent`.
 _NAME = b"raceparent:"
 
 
 class Gate:
-    """Decides message by message; one thread calls it."""
+    """Decides for each message whether it is traced; called by one thread only."""
 
     __slots__ = ("_late", "_refilled", "admit", "capped", "late_tokens", "tokens")
 
@@ -29,7 +30,7 @@ class Gate:
     """Whether the message with this raw header block (None: no headers) is traced."""
 
     def __init__(self, sampler: str = "", *, traceparent: bool = True, enabled: bool = True) -> None:
-        """`sampler` is empty or a name of OTEL_TRACES_SAMPLER; `traceparent=False`: parents stand in other headers."""
+        """`sampler` is empty or a name of OTEL_TRACES_SAMPLER; with `traceparent=False` parents are in other headers."""
         self.capped = not sampler
         self.tokens = ROOTS_PER_SECOND if self.capped else 0 if sampler.endswith("always_off") else UNLIMITED
         self.late_tokens = LATE_PER_SECOND if self.capped else 0
@@ -43,12 +44,12 @@ class Gate:
             self.admit = self._by_parent if traceparent else self._by_token
 
     def refill(self, now: float) -> None:
-        """Add the tokens earned until `now` (seconds of a monotonic clock); about every 100 ms is often enough."""
+        """Add the tokens earned until `now`, in seconds of a monotonic clock; called about every 100 ms."""
         if not self.capped:
             return
         if self._refilled is None:
             self._refilled = now
-        # Whole steps of 50 ms: five and one tokens, so that no fraction is ever lost or counted twice.
+        # In whole steps of 50 ms, worth five tokens and one late token, so that no fraction is lost or counted twice.
         steps = int((now - self._refilled) * 20)
         if steps > 0:
             self._refilled += steps / 20
@@ -87,13 +88,13 @@ class Gate:
 
 
 def _unusual(header: bytes, at: int) -> bool | None:
-    """Read a header without a space after its colon, past names that only end alike; None when there is none."""
+    """Read a header without a space after its colon, skipping names that only end alike; None if there is none."""
     while at >= 0:
         if header[max(0, at - 2) : at].lower() == b"\nt":
             for dash in (at + 64, at + 63):
                 if header[dash : dash + 1] == b"-" and len(header) > dash + 2:
                     return _SAMPLED[header[dash + 2]]
-            return None  # malformed: the message counts as one without
+            return None  # malformed: the message counts as one without a traceparent
         at = header.find(_NAME, at + 1)
     return None
 

@@ -1,4 +1,4 @@
-"""Spans of what nats-servers did with messages, beside those of the runner: `runner trace bridge`."""
+"""Spans of messages' ways through nats-servers, beside those of the runner: for `runner trace bridge`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from runner.telemetry.keys import SCHEMA, SCOPE, VERSION
 from runner.telemetry.services import Services
 
 SERVICE = "nats-server"
-"""Whose spans they are; `service.instance.id` is the server's name."""
+"""The service of these spans; `service.instance.id` is the server's name."""
 MOST_SERVERS = 1_000
-"""Resources that are kept: servers that come and go may have new names each time."""
+"""Most resources that are kept: servers that come and go may have new names each time."""
 
 
 class Hops:
-    """Makes the span of a hop and queues it."""
+    """Makes the span of each hop and queues it."""
 
     def __init__(self, services: Services) -> None:
         self._processor = services.export.processor
@@ -36,7 +36,7 @@ class Hops:
         return self._resources[key]
 
     def put(self, hop: Hop) -> None:
-        """Queue its span; nobody waits."""
+        """Queue the span of a hop; returns at once."""
         trace_id, flags = int(hop.parent.trace_id, 16), TraceFlags(TraceFlags.SAMPLED)
         parent = SpanContext(trace_id, int(hop.parent.span_id, 16), is_remote=True, trace_flags=flags)
         context = SpanContext(trace_id, int(hop.span_id, 16), is_remote=False, trace_flags=flags)

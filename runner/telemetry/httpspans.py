@@ -1,4 +1,4 @@
-"""The spans of requests that come over HTTP: one each, with that of the function, or of the request over NATS, below it."""
+"""The spans of HTTP requests: one each, with the span of the function, or of the request over NATS, below it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from runner.telemetry.source import SpanSource
 
 SERVICE = "gateway"
 MOST_SHAPES = 1_000
-"""So many routes and methods are encoded once."""
+"""Most encoded pairs of route and method that are kept."""
 
 
 class HttpSpan(AttemptSpan):
-    """One request; `end` is called once, when it is answered."""
+    """The span of one HTTP request; `end` is called once, when it is answered."""
 
     @property
     def lines(self) -> bytes:
-        """The lines of a header block that carry the trace on."""
+        """The header lines that carry the trace on."""
         return "".join(f"{name}: {value}\r\n" for name, value in self.inject()).encode(
             "utf-8", "surrogateescape"
         )
 
     def end(self, status: int, why: str = "") -> None:
-        """It was answered with this status; of 500 and more `why` says what is told in the log."""
+        """End the span with the answer's status; from 500 on, `why` is the reason in the log."""
         self._span.note("http.response.status_code", status)
         if status >= 500:
             self._span.note("error.type", str(status))
@@ -40,7 +40,7 @@ class HttpSpan(AttemptSpan):
 
 
 class HttpSpans:
-    """Starts them."""
+    """Starts the spans of HTTP requests."""
 
     def __init__(self, source: SpanSource) -> None:
         self._traces = source.services is not None
@@ -49,13 +49,13 @@ class HttpSpans:
         self._shapes: dict[tuple[str, str], bytes] = {}
 
     def begin(self, block: bytes | None, method: str, template: str, path: bytes) -> HttpSpan | None:
-        """The span of a request, None where it is not traced; `block` holds what its headers say of traces."""
+        """Start the span of a request; None if it is not traced. `block` holds its trace headers."""
         if not self._traces or not self._of.source.gate.admit(block):
             return None
         return self._quickly(block, method, template, path) or self._start(block, method, template, path)
 
     def untraced(self, block: bytes | None) -> bytes:
-        """The lines that a request carries on which is not traced: nobody further on starts a trace for it."""
+        """Header lines for a request that is not traced: they keep receivers from starting a trace for it."""
         if not self._traces:
             return b""
         line = traceparent.unsampled_line(block) if block is not None else None

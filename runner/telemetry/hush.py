@@ -1,4 +1,7 @@
-"""The exporters' own lines: one a batch and try. They are kept from the log, for we tell once that nothing arrives, and why."""
+"""Keeps the exporters' own log lines, one a batch and try, out of the log.
+
+The runner logs once that spans do not arrive, and why.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ _ANSWER = re.compile(
     r"(?:batch code: |Transient error )((?!None)[^(\n]+?)(?: encountered while|$)", re.MULTILINE
 )
 LONGEST = 100
-"""Characters of a reason."""
+"""Longest reason, in characters."""
 
 
 class Hush(logging.Filter):
-    """Keeps the exporter's own lines (one a batch and try) from the log, in a thread that is exporting for us."""
+    """A filter that removes the exporters' own log lines in threads that are exporting for us."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +40,7 @@ class Hush(logging.Filter):
         self._thread.lines = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep a line of theirs for `reason`, in a thread that exports for us."""
+        """Keep an exporter's line for `reason`, if this thread exports for us."""
         lines: list[str] | None = getattr(self._thread, "lines", None)
         if lines is None:
             return True
@@ -47,7 +50,7 @@ class Hush(logging.Filter):
 
     @property
     def reason(self) -> str:
-        """Why the export that just ended failed, short."""
+        """A short reason why the export that just ended failed."""
         text: str = (self._thread.lines or [""])[0]
         if "CERTIFICATE_VERIFY_FAILED" in text:
             return "its certificate is not trusted"
@@ -67,10 +70,10 @@ class Hush(logging.Filter):
         return any(line.startswith("Failed to encode") for line in self._thread.lines or ())
 
     def hear(self, text: str) -> None:
-        """Take this for the reason: an exporter has raised it, or gives it back besides its lines."""
+        """Use this text as the reason: the exporter has raised or returned it, besides its lines."""
         self._thread.lines.insert(0, text)
 
     def close(self) -> None:
-        """Leave the log alone."""
+        """Remove the filter from the log."""
         for name in _FOREIGN:
             logging.getLogger(name).removeFilter(self)

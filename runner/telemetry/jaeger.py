@@ -1,4 +1,4 @@
-"""Traces as Jaeger's query API tells them (`/api/traces`), read into spans."""
+"""Reads spans from traces in the format of Jaeger's query API (`/api/traces`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from runner.telemetry.span import Attributes, Event, Span, SpanLink
+from runner.telemetry.span import Attributes, Span, SpanEvent, SpanLink
 
 
 class _Tag(msgspec.Struct):
@@ -52,7 +52,7 @@ class _Answer(msgspec.Struct):
 
 
 def decode(body: bytes) -> list[Span]:
-    """The spans in an answer of the query API; ValueError (msgspec's) when it is none. Jaeger counts microseconds."""
+    """The spans in an answer of the query API; ValueError (msgspec's) if it is none. Jaeger's times are in microseconds."""
     answer = msgspec.json.decode(body, type=_Answer)
     return [
         _span(span, trace.processes.get(span.process_id, _Process()))
@@ -84,9 +84,9 @@ def _span(span: _JaegerSpan, process: _Process) -> Span:
     )
 
 
-def _event(log: _Log) -> Event:
+def _event(log: _Log) -> SpanEvent:
     fields = _attributes(log.fields)
-    return Event(str(fields.pop("event", "")), log.timestamp * 1000, fields)
+    return SpanEvent(str(fields.pop("event", "")), log.timestamp * 1000, fields)
 
 
 def _attributes(tags: list[_Tag]) -> Attributes:

@@ -1,4 +1,4 @@
-"""What the runner puts into OpenTelemetry's contexts."""
+"""The keys under which the runner puts values into OpenTelemetry's contexts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 SCOPE = "jetrunner"
 VERSION = distribution("jetrunner").version
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
-# The span that is current.
+# The key of the current span.
 (SPAN,) = set_span_in_context(INVALID_SPAN, Context())
-# Which service the spans of user code inside an attempt belong to.
+# The service that spans of user code inside an attempt belong to.
 SERVICE = contexts.create_key("jetrunner-service")
-# What takes out of the texts of user code's spans what is not shown of the message.
+# The function that removes the message's hidden values from the texts of user code's spans.
 HIDE = contexts.create_key("jetrunner-hide")
-# The function and the delivery that code runs for.
+# The function and the delivery that the code runs for.
 MESSAGE = contexts.create_key("jetrunner-message")
-# Set in the context of a span the gate has let through; the SDK's sampler must not decide again.
+# Set in the context of a span that the gate has admitted; the SDK's sampler must not decide again.
 ADMITTED = contexts.create_key("jetrunner-admitted")
 _token = contexts.attach(Context())
 CURRENT: Final[ContextVar[Context]] = _token.var

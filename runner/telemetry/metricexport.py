@@ -1,4 +1,4 @@
-"""Metrics over OTLP: sent every minute, beside `/metrics`, and once more at the end; one line when they do not arrive."""
+"""Metrics over OTLP: sent every minute, beside `/metrics`, and once more at the end; if they do not arrive, one log line says so."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from runner.telemetry.metricsettings import MetricSettings
 log = logging.getLogger("jetrunner.telemetry")
 
 END_SECONDS = 2.0
-"""The most that the last export may take."""
+"""Longest time for the last export."""
 
 
 class MetricExport:
@@ -37,7 +37,7 @@ class MetricExport:
         instance: str,
         read: Callable[[], Sequence[Metric]],
     ) -> None:
-        """`read` gives the families of `/metrics`; it is called in the loop."""
+        """`read` gives the families of `/metrics`; it is called in the event loop."""
         self._settings = settings
         self._read = read
         named = {
@@ -65,13 +65,13 @@ class MetricExport:
             raise SettingsError(f"the OTEL_EXPORTER_OTLP_* variables do not fit: {error}") from error
 
     async def run(self) -> None:
-        """Send them again and again, until cancelled."""
+        """Send the metrics every interval, until cancelled."""
         while True:
             await anyio.sleep(self._settings.interval)
             await self._send()
 
     async def end(self) -> None:
-        """Send them a last time, for `END_SECONDS` at most: once where the last time failed."""
+        """Send the metrics a last time, within `END_SECONDS`; with one try only if the previous export failed."""
         self._exporter.shutdown()  # wakes an export that sleeps before its next try
         self._exporter = self._connect(ONE_TRY if self._failing else min(self._settings.timeout, END_SECONDS))
         with anyio.move_on_after(END_SECONDS):
@@ -83,12 +83,12 @@ class MetricExport:
         try:
             families = self._read()
         except Exception:
-            log.exception("the metrics could not be read")
+            log.exception("the metrics could not be collected")
             return
         self._tell(await _in_thread(partial(self._export, self._exporter, families)))
 
     def _tell(self, reason: str) -> None:
-        """One line when they no longer arrive, and one when they do again."""
+        """Log once that metrics no longer arrive, and once that they do again."""
         where = self._settings.destination
         if not reason and self._failing:
             log.info("metrics arrive at %s again", where)
@@ -99,7 +99,10 @@ class MetricExport:
         self._failing = bool(reason)
 
     def _export(self, exporter: OTLPMetricExporter, families: Sequence[Metric]) -> str:
-        """Why they did not arrive; empty where they did. The exporter's own client has its headers, certificates and patience."""
+        """Send the metrics; gives the reason if they did not arrive, else an empty text.
+
+        The exporter's own client is used, because it has the headers, certificates and timeout.
+        """
         with self._hush:
             try:
                 request = otlpmetrics.request(families, self._resource, self._start_ns, time.time_ns())
@@ -115,7 +118,7 @@ class MetricExport:
 
 
 async def _in_thread(work: Callable[[], str]) -> str:
-    """In a thread that the end of the process does not wait for: a collector may hang for as long as its timeout says."""
+    """Run `work` in a thread that the process does not wait for at its end: a collector may hang until its timeout."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[str] = loop.create_future()
 

@@ -1,6 +1,6 @@
-"""What the standard OTEL_* variables say about metrics over OTLP: nothing is sent unless a variable asks for it.
+"""Settings for metrics over OTLP from the standard OTEL_* variables: no metrics are sent unless a variable asks for it.
 
-`OTEL_EXPORTER_OTLP_ENDPOINT` alone does not: a Jaeger may be there, which takes no metrics.
+`OTEL_EXPORTER_OTLP_ENDPOINT` alone does not ask for it: there may be a Jaeger, which takes no metrics.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class MetricSettings(Struct, frozen=True, kw_only=True):
     interval: float
     """Seconds between exports."""
     service_name: str = ""
-    """Empty: the project's name."""
+    """The service's name; empty: the project's name."""
     resource: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -45,7 +45,7 @@ class MetricSettings(Struct, frozen=True, kw_only=True):
 
 
 def load(environ: Mapping[str, str]) -> MetricSettings | None:
-    """Read the variables; None where no metrics are sent. Raises SettingsError for an endpoint that is no http or https URL."""
+    """Read the variables; None if no metrics are sent. Raises SettingsError if the endpoint is not an http or https URL."""
     warnings: list[str] = []
     exporter = choice(environ, "OTEL_METRICS_EXPORTER", ("otlp", "none"), warnings)
     off = exporter == "none" or text(environ, "OTEL_SDK_DISABLED").lower() == "true"

@@ -1,4 +1,4 @@
-"""OTLP trace exports, decoded."""
+"""Decodes OTLP trace exports."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from runner.telemetry.span import Attributes, Event, Span, SpanLink, Value
+from runner.telemetry.span import Attributes, Span, SpanEvent, SpanLink, Value
 
 _KINDS = ("internal", "internal", "server", "client", "producer", "consumer")
 _STATUSES = ("unset", "ok", "error")
 
 
 def decode(body: bytes) -> list[Span]:
-    """The spans of an ExportTraceServiceRequest in protobuf; ValueError when it is none."""
+    """The spans of an ExportTraceServiceRequest in protobuf; ValueError if it is none."""
     request = ExportTraceServiceRequest()
     try:
         request.ParseFromString(body)
@@ -42,7 +42,9 @@ def _span(span: trace_pb2.Span, resource: Attributes) -> Span:
         service=str(resource.get("service.name", "")),
         attributes=attributes(span.attributes),
         resource=resource,
-        events=tuple(Event(one.name, one.time_unix_nano, attributes(one.attributes)) for one in span.events),
+        events=tuple(
+            SpanEvent(one.name, one.time_unix_nano, attributes(one.attributes)) for one in span.events
+        ),
         links=tuple(
             SpanLink(one.trace_id.hex(), one.span_id.hex(), attributes(one.attributes)) for one in span.links
         ),
@@ -52,7 +54,7 @@ def _span(span: trace_pb2.Span, resource: Attributes) -> Span:
 
 
 def attributes(pairs: Iterable[KeyValue]) -> Attributes:
-    """The values of attributes."""
+    """Attributes as plain values, by name."""
     return {pair.key: _value(pair.value) for pair in pairs}
 
 

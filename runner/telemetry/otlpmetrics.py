@@ -1,6 +1,6 @@
-"""The families of `/metrics` as OTLP: the same names, labels, buckets and exemplars, each value since the process began.
+"""The families of `/metrics` as OTLP: the same names, labels, buckets and exemplars; values count from the start of the process.
 
-A counter is named without its `_total`, which Prometheus puts there again when it takes OTLP.
+A counter is named without its `_total`, because Prometheus adds that again when it takes OTLP.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _UNITS = {"seconds": "s", "bytes": "By"}
 def request(
     families: Iterable[Family], resource: Mapping[str, str], start_ns: int, now_ns: int
 ) -> ExportMetricsServiceRequest:
-    """Write all families that have samples, counted from `start_ns` to `now_ns`, nanoseconds of Unix time."""
+    """Make the export of all families that have samples, from `start_ns` to `now_ns` in nanoseconds of Unix time."""
     times = start_ns, now_ns
     scope = InstrumentationScope(name=SCOPE, version=VERSION)
     metrics = [_metric(each, times) for each in families if each.samples]
@@ -83,7 +83,7 @@ def _numbers(samples: Sequence[Sample], times: tuple[int, int]) -> list[NumberDa
 
 
 def _histograms(samples: Sequence[Sample], times: tuple[int, int]) -> Iterator[HistogramDataPoint]:
-    """One a series: its samples stand together, the buckets first, each counting those before it as well."""
+    """One data point a series. The samples of a series stand together, with cumulative buckets first."""
     start, now = times
     buckets: list[Sample] = []
     count = 0.0

@@ -1,4 +1,4 @@
-"""The span that a message was sent in, read quickly where its headers say of traces no more than a `traceparent`."""
+"""The parent span of a message, read quickly if the message has no trace headers besides a `traceparent`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _TRACEPARENT = re.compile(
 )
 
 
-Parent: TypeAlias = tuple[bytes, bytes, int, "bool | None"]
-"""Its trace id, empty where a span begins a trace; the parent as `OwnSpan` writes it; flags; whether it is sampled, None without one.
+SpanParent: TypeAlias = tuple[bytes, bytes, int, "bool | None"]
+"""Trace id, empty if the span begins a trace; the parent as `OwnSpan` writes it; flags; whether the parent is sampled, None without one.
 
-A plain tuple: it is made for each traced message.
+It is a plain tuple because one is made for each traced message.
 """
 
-NO_PARENT: Parent = (b"", _ROOT, 0, None)
+NO_PARENT: SpanParent = (b"", _ROOT, 0, None)
 
 
-def parent_of(header: bytes) -> Parent | None:
-    """By a header block; None where that says more of traces, or says it in another way: then OpenTelemetry's own reading counts."""
+def parent_of(header: bytes) -> SpanParent | None:
+    """Read the parent from a header block; None if it has other trace headers, or an unusual one: then OpenTelemetry has to read it."""
     lower = header.lower()
     at = lower.find(b"traceparent")
     if b"tracestate" in lower or b"baggage" in lower or b"jetrunner-origin" in lower:

@@ -1,7 +1,7 @@
 """The context of an attempt that is not traced: the trace of its message, not sampled, and its baggage.
 
-What a handler asks over HTTP carries it on, where its client is instrumented, and nobody further on begins a trace. It is read from the headers
-when somebody asks for it: most handlers do not.
+An instrumented HTTP client of a handler carries it on, so that no receiver begins a trace. It is read from the headers only when
+needed, since most handlers do not need it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from opentelemetry.context import Context
 
 from runner.core import acksubject
 from runner.telemetry.keys import MESSAGE
-from runner.telemetry.propagation import Headers, Propagation
+from runner.telemetry.propagation import Propagation, TraceHeaders
 
 if TYPE_CHECKING:
     from collections.abc import ItemsView, KeysView, ValuesView
 
 PROPAGATE = "opentelemetry.propagate"
-"""Code that carries a context on has imported this; nothing of the runner does."""
+"""The module that code imports to carry a context on; the runner itself never imports it."""
 
 
-class Delivered(Protocol):
+class UntracedDelivery(Protocol):
     """A message as it was delivered."""
 
     reply: bytes
@@ -31,16 +31,16 @@ class Delivered(Protocol):
     attempt: int
 
 
-Unsampled = Callable[["bytes | None", str, int, int], Headers]
-"""Makes the headers of what is sent for a message that is not traced."""
+Unsampled = Callable[["bytes | None", str, int, int], TraceHeaders]
+"""Makes the headers of messages that are sent for a message that is not traced."""
 
 
 class Passing(Context):
-    """A context that is filled when it is read."""
+    """A context that is filled when it is first read."""
 
     __slots__ = ("_delivery", "_of")
 
-    def __init__(self, of: Passings, delivery: Delivered) -> None:
+    def __init__(self, of: Passings, delivery: UntracedDelivery) -> None:
         super().__init__()
         self._of: Passings | None = of
         self._delivery = delivery
@@ -88,19 +88,19 @@ class Passing(Context):
 
 
 class Passings:
-    """Makes those of one function."""
+    """Makes the contexts of one function's attempts that are not traced."""
 
     def __init__(self, propagation: Propagation, unsampled: Unsampled, function: str) -> None:
         self._propagation = propagation
         self._unsampled = unsampled
         self._function = function
 
-    def __call__(self, delivery: Delivered) -> Passing:
-        """Make that of an attempt at this message."""
+    def __call__(self, delivery: UntracedDelivery) -> Passing:
+        """Make the context of an attempt at this message."""
         return Passing(self, delivery)
 
-    def read(self, delivery: Delivered) -> dict[str, Any]:
-        """What is in it."""
+    def read(self, delivery: UntracedDelivery) -> dict[str, Any]:
+        """The content of the context."""
         message = (self._function, delivery)
         try:
             place = acksubject.parse(delivery.reply)

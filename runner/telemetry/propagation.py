@@ -1,4 +1,4 @@
-"""Trace context between NATS headers and OpenTelemetry, by the propagators of OTEL_PROPAGATORS."""
+"""Carries trace context between NATS headers and OpenTelemetry, by the propagators of OTEL_PROPAGATORS."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter, TextMapPropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-Headers: TypeAlias = list[tuple[str, str]]
+TraceHeaders: TypeAlias = list[tuple[str, str]]
 
 
-class _ByName(Getter[Headers]):
-    """NATS keeps the case of names, and Go's clients write `Traceparent`."""
+class _ByName(Getter[TraceHeaders]):
+    """Reads headers in any case: NATS keeps the case of names, and Go's clients write `Traceparent`."""
 
-    def get(self, carrier: Headers, key: str) -> list[str] | None:
+    def get(self, carrier: TraceHeaders, key: str) -> list[str] | None:
         key = key.lower()
         return [value for name, value in carrier if name.lower() == key] or None
 
-    def keys(self, carrier: Headers) -> list[str]:
+    def keys(self, carrier: TraceHeaders) -> list[str]:
         return [name for name, _ in carrier]
 
 
-class _Appending(Setter[Headers]):
-    def set(self, carrier: Headers, key: str, value: str) -> None:
+class _Appending(Setter[TraceHeaders]):
+    def set(self, carrier: TraceHeaders, key: str, value: str) -> None:
         carrier.append((key, value))
 
 
 _USUAL = {"traceparent", "tracestate", "baggage"}
-"""Names of headers that the propagators of the default read."""
+"""Names of headers that the default propagators read."""
 _NEITHER_ZERO = 1 << 64 | 1
 _GETTER = _ByName()
 _SETTER = _Appending()
 
 
 class Propagation:
-    """The propagators in use; `warnings` names those that were asked for and are not installed."""
+    """The propagators in use; `warnings` names those that were asked for but are not installed."""
 
     def __init__(self, names: Iterable[str]) -> None:
         found: list[TextMapPropagator] = []
@@ -56,13 +56,13 @@ class Propagation:
         self._propagators = tuple(found)
         self.traceparent = any(isinstance(one, TraceContextTextMapPropagator) for one in found)
         self.fields = frozenset(field.lower() for one in found for field in one.fields)
-        """Lower-case names of the headers that carry trace context."""
+        """Names of the headers that carry trace context, in lower case."""
         self.usual = {"traceparent"} <= self.fields <= _USUAL
-        """Whether a `traceparent` alone says all."""
+        """Whether only the default propagators are in use, so that a message may need no trace header but `traceparent`."""
         self.warnings = tuple(warnings)
 
-    def extract(self, headers: Headers) -> Context:
-        """The sender's context; an empty one where the headers hold none, or a malformed one."""
+    def extract(self, headers: TraceHeaders) -> Context:
+        """The sender's context; empty if the headers hold none, or a malformed one."""
         context = Context()
         for propagator in self._propagators:
             try:
@@ -71,16 +71,16 @@ class Propagation:
                 continue
         return context
 
-    def inject(self, context: Context) -> Headers:
-        """Headers that carry `context` on: traceparent, tracestate and baggage, as far as they are there."""
-        headers: Headers = []
+    def inject(self, context: Context) -> TraceHeaders:
+        """Headers that carry `context` on: traceparent, tracestate and baggage, if the context has them."""
+        headers: TraceHeaders = []
         for propagator in self._propagators:
             propagator.inject(headers, context, _SETTER)
         return headers
 
 
 def unsampled() -> str:
-    """A `traceparent` of a new trace that is not recorded: nobody further on starts one for the message."""
+    """The `traceparent` of a new trace that is not recorded: it keeps receivers from starting a trace for the message."""
     made = (getrandbits(192) | _NEITHER_ZERO).to_bytes(24, "big").hex()
     return f"00-{made[:32]}-{made[32:]}-00"
 

@@ -13,31 +13,31 @@ from opentelemetry.trace import SpanKind, format_trace_id, set_span_in_context
 
 from runner.telemetry import failure
 from runner.telemetry.attempt import as_origin, origin_of, send_attributes
-from runner.telemetry.propagation import Headers, unsampled
+from runner.telemetry.propagation import TraceHeaders, unsampled
 from runner.telemetry.sdkspan import AnySpan
 from runner.telemetry.source import Attributes, SpanSource
 
 
 class PublishSpan:
-    """A message on its way; send it with `headers`. The span ends with its `with` block."""
+    """The span of a message on its way, which is sent with `headers`. The span ends with its `with` block."""
 
     __slots__ = ("_span", "headers", "trace_id")
 
-    def __init__(self, span: AnySpan | None, headers: Headers) -> None:
+    def __init__(self, span: AnySpan | None, headers: TraceHeaders) -> None:
         self._span = span if span is not None and span.recording else None
         self.headers = headers
-        """What the message carries so that its receivers continue the trace."""
+        """The headers by which the message's receivers continue the trace."""
         self.trace_id = "" if self._span is None else format_trace_id(self._span.get_span_context().trace_id)
-        """32 hex digits; empty when the message is not traced."""
+        """The trace's id in 32 hex digits; empty if the message is not traced."""
 
     def stored(self, stream: str, sequence: int) -> None:
-        """Note where the message stands."""
+        """Note the message's place in its stream."""
         if self._span is not None:
             self._span.note("messaging.message.id", f"{stream}:{sequence}")
 
     @contextmanager
     def ending(self) -> Iterator[PublishSpan]:
-        """End the span with the block, failed when an exception leaves it."""
+        """End the span with the block; if an exception leaves the block, the span fails."""
         if self._span is None:
             yield self
             return
@@ -53,7 +53,7 @@ class PublishSpan:
 def publish(
     source: SpanSource, subject: str, template: str, headers: Iterable[tuple[str, str]]
 ) -> PublishSpan:
-    """In the trace of `headers`, else the current one, else a new one as far as the gate admits it."""
+    """Start the span of a published message: in the trace of `headers`, else the current one, else a new one if the gate admits it."""
     context = source.propagation.extract(list(headers))
     if not _holds_span(context):
         context = contexts.get_current()
@@ -61,7 +61,7 @@ def publish(
     if source.services is None:
         return PublishSpan(None, [])
     if root and not _admitted(source):
-        # Without this, each function the message comes to would decide again, in the middle of the trace.
+        # Without this header, each function that gets the message would decide again, in the middle of the trace.
         return PublishSpan(None, [("traceparent", unsampled())])
     attributes: Attributes = {**send_attributes(subject, template), **source.server}
     name = failure.clean(f"send {template or subject}")
@@ -70,7 +70,10 @@ def publish(
 
 
 def redrive(source: SpanSource, subject: str, headers: Iterable[tuple[str, str]]) -> PublishSpan:
-    """In a new trace with a link to the one the message died in; its headers are the message's, whole."""
+    """Start the span of a message that is sent back: a new trace, linked to the one in which the message was given up.
+
+    The span's headers are all headers of the message.
+    """
     carried = as_origin(list(headers))
     if source.services is None or not _admitted(source):
         return PublishSpan(None, carried)

@@ -1,4 +1,4 @@
-"""Spans asked for where they are kept: in the receiver of a running `runner dev`, or in a Jaeger."""
+"""Queries for spans, to the receiver of a running `runner dev`, or to a Jaeger."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any
 import msgspec
 
 from runner.telemetry import jaeger
-from runner.telemetry.span import Event, Span, SpanLink
+from runner.telemetry.span import Span, SpanEvent, SpanLink
 
 PATIENCE_SECONDS = 5.0
 LARGEST = 64 << 20
-"""Bytes of one answer."""
+"""Largest answer, in bytes."""
 TRACES = 20
-"""Traces of one message that are taken from one service."""
+"""Most traces of one message that are taken from one service."""
 SERVICES = 200
 DAYS = 30
-"""How far back a message is looked for."""
+"""How far back a message is looked for, in days."""
 
 
 class Unanswered(Exception):  # noqa: N818  named by what happened
-    """Nothing answers there, or not as it should."""
+    """No answer comes from there, or not a valid one."""
 
 
 class DevTraces:
@@ -91,7 +91,7 @@ class Jaeger:
 
 
 def once(spans: Iterable[Span]) -> list[Span]:
-    """Each span once, the first that was found."""
+    """Each span once: the first that was found."""
     found: dict[tuple[str, str], Span] = {}
     for span in spans:
         found.setdefault((span.trace_id, span.span_id), span)
@@ -99,14 +99,14 @@ def once(spans: Iterable[Span]) -> list[Span]:
 
 
 def _span(told: dict[str, Any]) -> Span:
-    """As the receiver writes it; msgspec knows no types that hold themselves, as values of attributes do."""
-    events = tuple(Event(**each) for each in told.pop("events"))
+    """A span as the receiver writes it. msgspec has no recursive types, as values of attributes are."""
+    events = tuple(SpanEvent(**each) for each in told.pop("events"))
     links = tuple(SpanLink(**each) for each in told.pop("links"))
     return Span(**told, events=events, links=links)
 
 
 def _get(url: str) -> bytes:
-    """An answer's body, empty where there is no such thing. Raises `Unanswered`."""
+    """The body of an answer; empty if there is no such thing. Raises `Unanswered`."""
     parts = urllib.parse.urlsplit(url)
     place = parts._replace(netloc=parts.netloc.rpartition("@")[2], path="", query="").geturl()
     try:

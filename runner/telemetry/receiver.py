@@ -22,13 +22,13 @@ from runner.telemetry import otlp
 from runner.telemetry.span import Span
 
 LARGEST = 64 << 20
-"""Bytes of one export, unpacked."""
+"""Largest export, in bytes, unpacked."""
 CAPACITY = 10_000
 _MESSAGE_ID = "messaging.message.id"
 
 
 class Receiver:
-    """Listens while its `with` block runs; OSError when the port is taken."""
+    """A receiver that listens while its `with` block runs. Raises OSError if the port is taken."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class Receiver:
 
     @property
     def endpoint(self) -> str:
-        """What OTEL_EXPORTER_OTLP_ENDPOINT is to be."""
+        """The value for OTEL_EXPORTER_OTLP_ENDPOINT."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def spans(self) -> list[Span]:
-        """Everything kept, in order of arrival."""
+        """All kept spans, in order of arrival."""
         with self._changed:
             return list(self._spans)
 
@@ -74,7 +74,7 @@ class Receiver:
         return [span for span in spans if span.trace_id in traces]
 
     def wait(self, enough: Callable[[list[Span]], bool], timeout: float = 10.0) -> list[Span]:
-        """Block until the spans kept are `enough`; TimeoutError after `timeout` seconds."""
+        """Block until the kept spans are `enough`; TimeoutError after `timeout` seconds."""
         with self._changed:
             if not self._changed.wait_for(lambda: enough(list(self._spans)), timeout):
                 names = ", ".join(span.name for span in self._spans) or "none"
@@ -99,7 +99,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
-    timeout = 30  # seconds an idle connection is kept
+    timeout = 30  # seconds that an idle connection is kept
 
     def do_POST(self) -> None:
         body = self._body()
@@ -132,11 +132,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.OK, msgspec.json.encode(spans), content_type="application/json")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the standard library's name
-        """Say nothing."""
+        """Log nothing."""
 
     def _body(self) -> bytes | None:
         length = self.headers.get("Content-Length", "")
-        self.close_connection = True  # for the answers below: the body is still on the way
+        self.close_connection = True  # for the error answers below: the body is still on its way
         if not length.isdecimal():
             self._answer(HTTPStatus.LENGTH_REQUIRED)
             return None
@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:
-    """Unpack at most LARGEST bytes; ValueError for a body that is not what it says, or is too large."""
+    """Unpack at most LARGEST bytes; ValueError if the body does not match its encoding, or is too large."""
     match encoding.strip().lower():
         case "" | "identity":
             return body

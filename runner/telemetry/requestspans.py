@@ -1,4 +1,4 @@
-"""The spans of the requests that one function answers: what is the same in all of them is encoded once."""
+"""The spans of the requests that one function answers: the parts that are the same in all of them are encoded once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind
 from runner.core import header as headers_of
 from runner.core import otlp
 from runner.telemetry import failure
-from runner.telemetry.attempt import AttemptSpan, Common, Hiding
+from runner.telemetry.attempt import AttemptSpan, Common, MakeHide
 from runner.telemetry.functionspans import LONGEST, SUBJECT
 from runner.telemetry.ownspan import SAMPLED, OwnSpan
 from runner.telemetry.parent import NO_PARENT, parent_of
@@ -29,15 +29,15 @@ class Received(Protocol):
 
 
 class RequestSpan(AttemptSpan):
-    """One request; exactly one of the `end_` methods is called, when it is answered."""
+    """The span of one request; exactly one of the `end_` methods is called, when the request is answered."""
 
     def end_answered(self, code: int) -> None:
-        """It succeeded, and was answered with this code."""
+        """End the span: the request succeeded, and was answered with this code."""
         self._span.note(CODE, code)
         self._span.finish()
 
     def end_refused(self, code: int, kind: str) -> None:
-        """The asker is told what is wrong with its request: no error of the service's. `kind` is the error's type."""
+        """End the span: the request itself was wrong, which is not an error of the service. `kind` is the error's type."""
         self._span.note(CODE, code)
         self._span.note("error.type", kind)
         self._span.finish()
@@ -45,7 +45,7 @@ class RequestSpan(AttemptSpan):
     def end_failed(
         self, code: int, error: BaseException | str, kind: str = "", hide: failure.Hide = str
     ) -> None:
-        """It failed, or took too long; a text is of the type `kind`."""
+        """End the span: the request failed, or took too long. If the error is a text, `kind` is its type."""
         self._span.note(CODE, code)
         failure.record(self._span, error, kind, hide)
         self._span.finish()
@@ -54,7 +54,7 @@ class RequestSpan(AttemptSpan):
 class RequestSpans:
     """Starts the span of each request to a function."""
 
-    def __init__(self, source: SpanSource, function: str, template: str, hiding: Hiding) -> None:
+    def __init__(self, source: SpanSource, function: str, template: str, hiding: MakeHide) -> None:
         self._of = Common(source, function, hiding)
         self._lane = source.lane(function) if source.propagation.usual else None
         self._same: Attributes = {
@@ -69,9 +69,9 @@ class RequestSpans:
         self._shape = otlp.kind(otlp.SERVER, failure.clean(function)) + otlp.attributes(self._same)
 
     def begin(self, request: Received) -> RequestSpan:
-        """Start the span of a request that the gate has admitted, and that begins now; quickly where all is usual.
+        """Start the span of a request that the gate has admitted, from now; quickly for a usual request.
 
-        Usual is a request whose headers say of traces no more than a `traceparent`.
+        A request is usual if it has no trace headers besides a `traceparent`.
         """
         return self._quickly(request) or self.start(request)
 
@@ -96,7 +96,7 @@ class RequestSpans:
         return RequestSpan(span, self._of, None, header, request.body)
 
     def start(self, request: Received, start_ns: int | None = None) -> RequestSpan:
-        """Start the span of any request, now unless told."""
+        """Start the span of any request, at `start_ns` or now."""
         headers = headers_of.pairs(request.header) if request.header else []
         parent = self._of.source.propagation.extract(headers)
         subject = request.subject.decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""A span of the runner's own that the SDK makes: where its own encoder is not used, or tracing is off."""
+"""A span of the runner's own that the SDK makes: used where the runner's encoder is not, or where tracing is off."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ from runner.telemetry.ownspan import OwnSpan
 
 
 class SdkSpan:
-    """Does as `OwnSpan` does."""
+    """A span with the methods of `OwnSpan`."""
 
     __slots__ = ("current", "tells_exceptions")
 
     def __init__(self, span: Span, *, tells_exceptions: bool = True) -> None:
         self.current = span
-        """What the code of a handler finds."""
+        """The span that the handler's code finds as its current one."""
         self.tells_exceptions = tells_exceptions
-        """Whether what was raised is one of its events."""
+        """Whether exceptions are added to it as events."""
+
+    @property
+    def sampled(self) -> bool:
+        """Whether its trace is kept."""
+        return self.current.get_span_context().trace_flags.sampled
 
     @property
     def recording(self) -> bool:
-        """Whether anything of it will be seen."""
+        """Whether the span still records, and will be exported."""
         return self.current.is_recording()
 
     def get_span_context(self) -> SpanContext:
-        """Its ids."""
+        """The span's ids."""
         return self.current.get_span_context()
 
     def note(self, key: str, value: Value) -> None:
@@ -40,20 +45,20 @@ class SdkSpan:
         self.current.add_event(name, facts)
 
     def link(self, to: SpanContext, names: Mapping[str, Value], _encoded: bytes) -> None:
-        """Link to another span, and name that in attributes."""
+        """Link to another span, and name that span in attributes."""
         self.current.add_link(to)
         self.current.set_attributes(names)
 
     def failed(self, why: str) -> None:
-        """Mark it as an error."""
+        """Set the status to error."""
         self.current.set_status(StatusCode.ERROR, why)
 
     def finish(self) -> None:
-        """End it."""
+        """End the span."""
         self.current.end()
 
     def finish_acked(self) -> None:
-        """End an attempt that has succeeded."""
+        """End the span of an attempt that has succeeded."""
         self.note("jetrunner.outcome", "ack")
         self.happened("message.ack", {})
         self.finish()

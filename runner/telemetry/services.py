@@ -1,4 +1,4 @@
-"""One OpenTelemetry service a function, all sharing one queue; which spans are recorded, and the trace ids of roots."""
+"""One OpenTelemetry service for each function, all with one queue; also the sampler, and the trace ids of root spans."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from runner.errors import SettingsError
 from runner.telemetry import otlp
 from runner.telemetry.export import Export
 from runner.telemetry.failure import clean
-from runner.telemetry.hiding import Hiding
+from runner.telemetry.hidingprocessor import HidingProcessor
 from runner.telemetry.keys import ADMITTED, SCHEMA, SCOPE, VERSION
 from runner.telemetry.ownspan import OwnSpan
 from runner.telemetry.settings import TelemetrySettings
@@ -51,7 +51,7 @@ from runner.telemetry.spanqueue import Lane
 
 
 class _Gated(Sampler):
-    """What the gate admitted is recorded, whatever its parent's flag; any other span follows its parent."""
+    """A sampler that records all spans that the gate has admitted, whatever the parent's flag. Any other span follows its parent."""
 
     def __init__(self) -> None:
         self._by_parent = ParentBased(ALWAYS_ON)
@@ -78,7 +78,7 @@ class _Gated(Sampler):
 
 
 def sampler(name: str, ratio: float) -> Sampler:
-    """The sampler of OTEL_TRACES_SAMPLER; ours for the empty name."""
+    """The sampler that OTEL_TRACES_SAMPLER names; for the empty name our own."""
     match name:
         case "always_on":
             return ALWAYS_ON
@@ -97,9 +97,9 @@ def sampler(name: str, ratio: float) -> Sampler:
 
 
 class TraceIds(RandomIdGenerator):
-    """Random ids, unless the thread has said what the next ones are.
+    """Random ids, unless the thread has set the next ones.
 
-    It does not claim randomness: the flag for it would make `-03` of `-01`, which some readers of headers do not expect.
+    The ids are not flagged as random: the flag would make `-03` of `-01`, which some readers of headers do not expect.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class TraceIds(RandomIdGenerator):
 
     @contextmanager
     def next(self, trace_id: int, span_id: int | None = None) -> Iterator[None]:
-        """The ids of the spans that this thread starts meanwhile."""
+        """Set the ids of the spans that this thread starts in the block."""
         self._thread.trace_id, self._thread.span_id = trace_id, span_id
         try:
             yield
@@ -115,7 +115,7 @@ class TraceIds(RandomIdGenerator):
             self._thread.trace_id = self._thread.span_id = None
 
     def generate_trace_id(self) -> int:
-        """Make the trace id of a root."""
+        """Make the trace id of a root span."""
         return getattr(self._thread, "trace_id", None) or super().generate_trace_id()
 
     def generate_span_id(self) -> int:
@@ -123,14 +123,14 @@ class TraceIds(RandomIdGenerator):
         return getattr(self._thread, "span_id", None) or super().generate_span_id()
 
     def is_trace_id_random(self) -> bool:
-        """Say no: see the class."""
+        """False; the class says why."""
         return False
 
 
 LINKS = 10_000
-"""As many as a batch may have messages."""
+"""Most links of a span: as many as a batch may have messages."""
 _LINKS = "OTEL_SPAN_LINK_COUNT_LIMIT"
-# What the SDK alone obeys.
+# Variables that only the SDK obeys: if one is set, the SDK makes all spans.
 _SDK_ALONE = (
     "OTEL_ATTRIBUTE_COUNT_LIMIT",
     "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
@@ -145,11 +145,11 @@ _SDK_ALONE = (
 
 
 class Services:
-    """The tracer of each function, made when first asked for."""
+    """The tracers of all functions; each is made when it is first needed."""
 
     def __init__(self, settings: TelemetrySettings, project: str, *, one_try: bool = False) -> None:
         try:
-            # The SDK drops links beyond 128; the span of a batch has one for each message.
+            # By default the SDK drops links after 128; the span of a batch has one for each message.
             self._limits = SpanLimits(max_links=None if os.environ.get(_LINKS) else LINKS)
         except ValueError as error:
             raise SettingsError(f"the OTEL_*_LIMIT variables do not fit: {error}") from error
@@ -157,22 +157,22 @@ class Services:
         self.ids = TraceIds()
         self._settings = settings
         self._sampler = sampler(settings.sampler, settings.ratio)
-        # The user's own attributes win over ours, but for the service's name.
+        # The user's attributes override ours, except for the service's name.
         self._resource = Resource.create({"service.namespace": project, **dict(settings.resource)})
         self._providers: dict[str, TracerProvider] = {}
         self._lock = threading.Lock()
         self._lanes: dict[str, Lane] = {}
         self.own = self.export.queue is not None and not any(map(os.environ.get, _SDK_ALONE))
-        """Whether the runner's own spans are encoded here; else the SDK makes them."""
+        """Whether the runner encodes its own spans; if not, the SDK makes them."""
 
     def provider(self, service: str) -> TracerProvider:
-        """The provider whose `service.name` is `service`, or OTEL_SERVICE_NAME where that is set."""
+        """The provider whose `service.name` is `service`, or OTEL_SERVICE_NAME if that is set."""
         name = self._settings.service_name or service
         with self._lock:
             provider = self._providers.get(name)
             if provider is None:
                 processors = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]  # the SDK left it bare
-                processors.add_span_processor(Hiding(self.export.processor))
+                processors.add_span_processor(HidingProcessor(self.export.processor))
                 provider = self._providers[name] = TracerProvider(
                     sampler=self._sampler,
                     resource=self._resource.merge(Resource({"service.name": name})),
@@ -184,11 +184,11 @@ class Services:
             return provider
 
     def tracer(self, service: str) -> Tracer:
-        """The tracer Jetrunner's own spans of this service come from."""
+        """The tracer for Jetrunner's own spans of this service."""
         return self.provider(service).get_tracer(SCOPE, VERSION, SCHEMA)
 
     def lane(self, service: str) -> Lane | None:
-        """Where encoded spans of this service go; None where the SDK makes them."""
+        """The lane for encoded spans of this service; None if the SDK makes them."""
         if not self.own:
             return None
         name = self._settings.service_name or service
@@ -214,7 +214,7 @@ class Services:
         return queue.lane(service, written.SerializeToString(), scoped.SerializeToString(), self.replace)
 
     def replace(self, own: OwnSpan) -> Span:
-        """A span of the SDK's in the place of an own one that has not ended."""
+        """A span of the SDK that takes the place of an own span that has not ended."""
         wire = trace_pb2.Span.FromString(own.encoded(0))
         trace_id, context = int.from_bytes(own.trace_id, "big"), Context()
         if wire.parent_span_id:

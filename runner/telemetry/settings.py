@@ -1,7 +1,7 @@
-"""What the standard OTEL_* variables say about traces, read once; and the readers of single variables.
+"""Settings for traces from the standard OTEL_* variables, read once; and readers of single variables.
 
-An empty variable counts as unset. A name or number that means nothing here costs one warning and is ignored, as the
-OpenTelemetry specification asks; an endpoint that is no URL is a SettingsError, for nothing could ever arrive there.
+An empty variable counts as unset. An unknown name or a wrong number costs one warning and is ignored, as the OpenTelemetry
+specification asks. An endpoint that is not a URL is a SettingsError, because no span could ever arrive there.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ INTERVAL = (
 
 
 class TelemetrySettings(Struct, frozen=True, kw_only=True):
-    """Where traces go and which are taken; the defaults are those of an empty environment."""
+    """Where traces go, and which are taken; the defaults are those of an empty environment."""
 
     exporter: Literal["otlp", "console", "none"] = "otlp"
     endpoint: str = "http://localhost:4318/v1/traces"
     asked: bool = False
-    """Whether a variable names the endpoint; else it is the default, where perhaps nothing listens."""
+    """Whether a variable names the endpoint; if not, it is the default, where perhaps no collector listens."""
     headers: tuple[tuple[str, str], ...] = ()
     """Sent with each export; may hold credentials, so never shown."""
     timeout: float = PATIENCE
@@ -45,18 +45,18 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True):
     interval: float = INTERVAL
     """Seconds between exports."""
     most: int | None = None
-    """Spans that wait at most; None: as many as the runner thinks fit."""
+    """Most spans that wait; None: as many as the runner's own limit in bytes allows."""
     batch: int | None = None
-    """Spans in one export at most."""
+    """Most spans in one export."""
     sampler: str = ""
-    """One of SAMPLERS; empty: the parent decides, and up to 100 messages a second without one are taken."""
+    """One of SAMPLERS. Empty: the parent decides; of messages without a parent, up to 100 a second are taken."""
     ratio: float = 1.0
     propagators: tuple[str, ...] = ("tracecontext", "baggage")
     service_name: str = ""
-    """When set, every span belongs to this one service; else each function is a service."""
+    """If set, all spans belong to this one service; else each function is a service."""
     resource: tuple[tuple[str, str], ...] = ()
     exceptions: Literal["events", "logs", "both"] = "events"
-    """Where what was raised is told: in events of spans, in the log, or in both."""
+    """Where exceptions are told: in events of spans, in the log, or in both."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -99,24 +99,24 @@ def load(environ: Mapping[str, str]) -> TelemetrySettings:
 
 
 def without_credentials(url: str) -> str:
-    """An endpoint as it is shown."""
+    """An endpoint as it may be shown."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 def text(environ: Mapping[str, str], name: str) -> str:
-    """Read a variable; empty where it is not set."""
+    """Read a variable; empty if it is not set."""
     return environ.get(name, "").strip()
 
 
 def specific(environ: Mapping[str, str], name: str, signal: Signal = "traces") -> str:
-    """The variable for one signal alone where it is set, else the one for all signals."""
+    """The name of the variable for one signal if that is set, else of the one for all signals."""
     alone = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}"
     return alone if text(environ, alone) else f"OTEL_EXPORTER_OTLP_{name}"
 
 
 def choice(environ: Mapping[str, str], name: str, known: tuple[str, ...], warnings: list[str]) -> str:
-    """Read one of the known words, in any case; empty for another."""
+    """Read one of the known words, in any case; empty for any other word."""
     value = text(environ, name).lower()
     if value and value not in known:
         warnings.append(f"{name}={value} is not known here and is ignored (known: {', '.join(known)})")
@@ -137,7 +137,7 @@ def _exporter(environ: Mapping[str, str], warnings: list[str]) -> Literal["otlp"
 
 
 def endpoint(environ: Mapping[str, str], warnings: list[str], signal: Signal = "traces") -> str:
-    """Where a signal goes. Raises SettingsError for what is no URL."""
+    """The endpoint of a signal. Raises SettingsError if it is not a URL."""
     name = specific(environ, "ENDPOINT", signal)
     value = text(environ, name)
     url = value or "http://localhost:4318"
@@ -161,7 +161,7 @@ def endpoint(environ: Mapping[str, str], warnings: list[str], signal: Signal = "
 
 
 def milliseconds(environ: Mapping[str, str], name: str, default: float, warnings: list[str]) -> float:
-    """Read a time in milliseconds; seconds, as the default is."""
+    """Read a time in milliseconds; gives seconds, like `default`."""
     value = text(environ, name)
     try:
         number = float(value or "nan")
@@ -175,13 +175,13 @@ def milliseconds(environ: Mapping[str, str], name: str, default: float, warnings
 
 
 def _count(environ: Mapping[str, str], name: str) -> int | None:
-    """A number above 0; of what is none, the SDK tells."""
+    """A number above 0; the SDK complains about any other text."""
     value = text(environ, name)
     return int(value) if value.isascii() and value.isdecimal() and int(value) > 0 else None
 
 
 def timeout(environ: Mapping[str, str], warnings: list[str], signal: Signal = "traces") -> float:
-    """The specification counts milliseconds, OpenTelemetry's Python exporter seconds: below 100 it must be seconds."""
+    """Read a timeout. The specification counts milliseconds, OpenTelemetry's Python exporter seconds: a value below 100 is seconds."""
     seconds = milliseconds(environ, specific(environ, "TIMEOUT", signal), PATIENCE, warnings)
     return seconds * 1000 if seconds < 0.1 else seconds
 
@@ -201,7 +201,7 @@ def _ratio(environ: Mapping[str, str], sampler: str, warnings: list[str]) -> flo
 
 
 def _exceptions(environ: Mapping[str, str]) -> Literal["events", "logs", "both"]:
-    """A list; of what it does not know, others may."""
+    """Read a list of places; unknown names are ignored, as other programs may know them."""
     asked = {
         each.strip().lower() for each in text(environ, "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN").split(",")
     }
@@ -216,7 +216,7 @@ def _propagators(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def pairs(environ: Mapping[str, str], name: str, warnings: list[str]) -> tuple[tuple[str, str], ...]:
-    """`key=value,key=value`, percent-encoded; what does not fit is left out, and never quoted: it may be a secret."""
+    """Read `key=value,key=value`, percent-encoded. A part that does not fit is left out, and never quoted: it may be a secret."""
     found = []
     for item in filter(None, (item.strip() for item in text(environ, name).split(","))):
         key, equals, value = item.partition("=")

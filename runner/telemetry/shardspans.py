@@ -1,4 +1,4 @@
-"""Spans of what happens to shards and keys: a shard that another instance takes over, a message that is parked."""
+"""Spans of events of shards and keys: another instance takes over a shard, or a message is parked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from runner.telemetry.source import SpanSource
 def takeover(
     source: SpanSource, function: str, shard: int, instances: tuple[str, str], left: int, start_ns: int
 ) -> None:
-    """A shard that was claimed then works now: who has it, and who had it before; `left` messages were unsettled."""
+    """Make the span of a takeover, from the claim at `start_ns` until the shard works.
+
+    `instances` are the new owner and the previous one; `left` messages were unsettled.
+    """
     if source.services is None or not source.gate.admit(None):
         return
     taker, before = instances
@@ -41,7 +44,7 @@ def takeover(
 def parked(
     source: SpanSource, function: str, subject: str, block: bytes | None, place: tuple[str, int, int]
 ) -> SentSpan | None:
-    """Start the span of a message that is parked, in the trace of its headers; None where it is not traced.
+    """Start the span of a message that is parked, in the trace of its headers; None if it is not traced.
 
     `place` is its stream, its sequence, and when it was stored.
     """

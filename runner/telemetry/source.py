@@ -1,4 +1,4 @@
-"""Where spans come from: the tracer of each service, or one that makes nothing when tracing is off."""
+"""The source of spans: the tracer of each service, or one that makes no spans if tracing is off."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ class SpanSource:
         self.propagation = Propagation(settings.propagators)
         self.gate = Gate(settings.sampler, traceparent=self.propagation.traceparent, enabled=settings.enabled)
         self.services: Services | None = None
-        """None when tracing is off."""
+        """The services; None if tracing is off."""
         self._sampler, self._ratio = settings.sampler, settings.ratio
         self._tracers: dict[str, Tracer] = {}
         self.takes_all = settings.sampler in {"", "always_on"}
-        """Whether every span is recorded that the gate has admitted."""
+        """Whether all spans that the gate has admitted are recorded."""
         self.tells_exceptions = settings.exceptions != "logs"
-        """Whether what was raised is an event of a span."""
+        """Whether exceptions are events of spans."""
         self.server: dict[str, str | int] = {}
         """`server.address` and `server.port` of the NATS server, once connected."""
         if settings.enabled:
-            # The SDK costs 150 ms and 20 MB.
+            # Importing the SDK costs 150 ms and 20 MB.
             from runner.telemetry.services import Services  # noqa: PLC0415  only where it is used
 
             self.services = Services(settings, project, one_try=one_try)
 
     def tracer(self, service: str) -> Tracer:
-        """The tracer of a function, or of the project for what is sent outside functions."""
+        """The tracer of a function; or of the project, for messages sent outside of functions."""
         tracer = self._tracers.get(service)
         if tracer is None:
             tracer = NoOpTracer() if self.services is None else self.services.tracer(service)
@@ -69,7 +69,7 @@ class SpanSource:
         return tracer
 
     def lane(self, service: str) -> Lane | None:
-        """Where spans of a function go that this module encodes; None where the SDK makes them."""
+        """The lane for spans of a function that the runner encodes; None if the SDK makes them."""
         if self.services is None:
             return None
         return self.services.lane(service)
@@ -87,9 +87,9 @@ class SpanSource:
         root: str = "",
         start_ns: int | None = None,
     ) -> AnySpan:
-        """Start a span; `admitted` by the gate: recorded unless OTEL_TRACES_SAMPLER says no.
+        """Start a span. If the gate has `admitted` it, it is recorded unless OTEL_TRACES_SAMPLER says no.
 
-        `origin` is linked to; `root` is the trace id when `parent` holds no span and the id is not to be random.
+        The span links to `origin`; `root` is the trace id if `parent` holds no span and the id must not be random.
         """
         if origin is not None:
             attributes["jetrunner.origin.trace_id"] = origin.trace_id
@@ -121,13 +121,13 @@ class SpanSource:
         return span
 
     def takes(self, trace_id: bytes, parent: bool | None, *, admitted: bool = True) -> bool:
-        """Whether a span with this parent's flag is recorded."""
+        """Whether a span of this trace is recorded; `parent` is the parent's sampled flag, None without a parent."""
         return (admitted and not self._sampler) or taken(self._sampler, self._ratio, trace_id, parent)
 
     def child(
         self, service: str, name: str, parent: AnySpan, context: Callable[[], Context], attributes: Attributes
     ) -> AnySpan:
-        """Start the span of a message that an attempt sends; `context` is that in which its handler runs."""
+        """Start the span of a message that an attempt sends; `context` gives the context in which its handler runs."""
         if isinstance(parent, OwnSpan):
             parts = [otlp.kind(otlp.PRODUCER, name), otlp.attributes(attributes)]
             return parent.child(new_id(), time_ns(), parts)

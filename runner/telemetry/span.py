@@ -1,4 +1,4 @@
-"""A finished span as a plain value, wherever it was read from."""
+"""A finished span as a plain value, from any source."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ Value: TypeAlias = str | int | float | bool | list["Value"] | dict[str, "Value"]
 Attributes: TypeAlias = dict[str, Value]
 
 
-class Event(Struct, frozen=True):
-    """Something that happened in a span."""
+class SpanEvent(Struct, frozen=True):
+    """An event of a span."""
 
     name: str
     time_ns: int
@@ -19,7 +19,7 @@ class Event(Struct, frozen=True):
 
 
 class SpanLink(Struct, frozen=True):
-    """Another span this one points at; ids are lower-case hex."""
+    """A link to another span; ids are lower-case hex."""
 
     trace_id: str
     span_id: str
@@ -27,12 +27,12 @@ class SpanLink(Struct, frozen=True):
 
 
 class Span(Struct, frozen=True):
-    """One span; ids are lower-case hex, times Unix nanoseconds."""
+    """One span; ids are lower-case hex, times are nanoseconds of Unix time."""
 
     trace_id: str
     span_id: str
     parent_id: str
-    """Empty for a root."""
+    """The parent's id; empty for a root span."""
     name: str
     kind: str
     """`internal`, `server`, `client`, `producer` or `consumer`."""
@@ -41,7 +41,7 @@ class Span(Struct, frozen=True):
     service: str
     attributes: Attributes = {}
     resource: Attributes = {}
-    events: tuple[Event, ...] = ()
+    events: tuple[SpanEvent, ...] = ()
     links: tuple[SpanLink, ...] = ()
     status: str = "unset"
     """`unset`, `ok` or `error`."""
@@ -49,5 +49,5 @@ class Span(Struct, frozen=True):
 
     @property
     def failed(self) -> bool:
-        """Whether it ended in an error."""
+        """Whether the span ended in an error."""
         return self.status == "error"

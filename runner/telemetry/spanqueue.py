@@ -1,8 +1,8 @@
-"""Encoded spans on their way to the exporter: held in memory within bounds, sent by a thread; what finds no room is counted.
+"""The queue of encoded spans: they are held in bounded memory, a thread sends them, and dropped ones are counted.
 
 Rule 1: spans of a service stand together, so that its resource is sent once a request.
-Rule 2: nobody waits for room: a span that finds none is dropped.
-Rule 3: a request is small enough for any collector, unless one span alone is not.
+Rule 2: no caller waits for room: if the queue is full, the span is dropped.
+Rule 3: a request is small enough for any collector, unless a single span is too large.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from runner.core import otlp
 
 MOST_BYTES = 32 << 20
 REQUEST_BYTES = 4 << 20
-"""What collectors take by default is 4 MiB or more."""
+"""Largest request, in bytes: by default, collectors take 4 MiB or more."""
 USUAL_BYTES = 512
-"""Of a span, where a number of spans is asked for."""
+"""Bytes counted for a span if the limit is a number of spans."""
 _SPAN = b"\x12"
 _TABLE = tuple(_SPAN + otlp.varint(length) for length in range(2048))
 
 
 class Lane:
-    """The spans of one service that wait."""
+    """The waiting spans of one service."""
 
     __slots__ = ("name", "parts", "put", "replace", "resource", "scope", "tells_exceptions")
 
@@ -41,20 +41,20 @@ class Lane:
         put: Callable[[Lane, bytes], None],
         replace: Callable[[Any], Span],
     ) -> None:
-        """`resource` and `scope` are fields; `replace` makes a span of the SDK's in the place of one that has not ended."""
+        """`resource` and `scope` are encoded fields; `replace` makes a span of the SDK in place of one that has not ended."""
         self.name = name
         self.resource = resource
         self.scope = scope
         self.parts: list[bytes] = []
-        """Of each span its tag and length, and the span."""
+        """For each span two parts: its tag and length, and the span itself."""
         self.put = put
         self.replace = replace
         self.tells_exceptions = True
-        """Whether what was raised is an event of a span."""
+        """Whether exceptions are events of spans."""
 
 
 class SpanQueue:
-    """All spans that wait."""
+    """All waiting spans."""
 
     def __init__(
         self,
@@ -65,14 +65,14 @@ class SpanQueue:
         batch: int | None = None,
         dropped: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """At most `most` spans wait, and at most `batch` go into a request; None: what is within the bounds in bytes.
+        """At most `most` spans wait, and at most `batch` go into a request; None: limited by bytes only.
 
-        `send` takes a request and the number of its spans; `dropped` is told how many found no room.
+        `send` takes a request and the number of its spans; `dropped` gets the number of spans that were dropped.
         """
         self._send = send
         self._interval = interval
         self._bytes = max(MOST_BYTES, (most or 0) * USUAL_BYTES)
-        self._least = self._bytes // most if most is not None else 0  # so that as many fill it
+        self._least = self._bytes // most if most is not None else 0  # so that `most` spans fill the queue
         self._batch = batch
         self._full = self._bytes - (batch * (self._least or USUAL_BYTES) if batch else self._bytes // 10)
         self._tell = dropped
@@ -83,7 +83,7 @@ class SpanQueue:
         os.register_at_fork(after_in_child=lambda: (again := start()) and again())
 
     def _start(self) -> None:
-        """Begin empty; a child process has its parent's spans, but not its thread."""
+        """Begin empty; called again in a forked child, which has its parent's spans, but not its thread."""
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._wake = threading.Event()
@@ -95,7 +95,7 @@ class SpanQueue:
         self._thread.start()
 
     def lane(self, name: str, resource: bytes, scope: bytes, replace: Callable[[Any], Span]) -> Lane:
-        """The place of another service's spans."""
+        """Add the lane of another service."""
         lane = Lane(name, resource, scope, self._put, replace)
         with self._lock:
             self._lanes.append(lane)
@@ -113,11 +113,11 @@ class SpanQueue:
             lane.parts += (head, span)
             if room > self._wake_at:
                 return
-            self._wake_at = -1  # once is enough
+            self._wake_at = -1  # waking it once is enough
         self._wake.set()
 
     def flush(self) -> bool:
-        """Send what waits; False when something did not arrive."""
+        """Send all waiting spans; False if some did not arrive."""
         with self._sending:
             with self._lock:
                 taken = [(lane, lane.parts) for lane in self._lanes if lane.parts]
@@ -130,7 +130,7 @@ class SpanQueue:
             return not sum(not self._send(body, count) for body, count in self._requests(taken))
 
     def _requests(self, taken: list[tuple[Lane, list[bytes]]]) -> Iterator[tuple[bytes, int]]:
-        """Requests, each with the number of its spans; small ones of several services are one."""
+        """Requests, each with the number of its spans; small ones of several services are joined."""
         body: list[bytes] = []
         spans, room = 0, REQUEST_BYTES
         for lane, parts in taken:
@@ -146,7 +146,7 @@ class SpanQueue:
             yield b"".join(body), spans
 
     def _chunks(self, parts: list[bytes]) -> Iterator[tuple[list[bytes], int]]:
-        """Cut at spans, by bytes and by number."""
+        """Cut a service's spans into chunks, by bytes and by number."""
         size, most = sum(map(len, parts)), len(parts) if self._batch is None else 2 * self._batch
         if size <= REQUEST_BYTES and len(parts) <= most:
             yield parts, size
@@ -168,7 +168,7 @@ class SpanQueue:
             self.flush()
 
     def shutdown(self) -> None:
-        """Send what waits, and end; later spans are dropped."""
+        """Send all waiting spans, and end; later spans are dropped."""
         with self._lock:
             self._closed = True
         self._wake.set()

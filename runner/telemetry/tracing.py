@@ -18,8 +18,8 @@
 
     tracing.shutdown(3.0)                                    # blocks: call it in a thread
 
-The headers given back here replace those of the same names in the message (`tracing.fields`, lower case).
-Span times are Unix nanoseconds. All of it may be called from any thread, `gate` from one.
+The headers that these methods give replace headers of the same names in the message (`tracing.fields`, in lower case).
+Span times are nanoseconds of Unix time. Any thread may call these methods, but only one the methods of `gate`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from runner.core import header as headers_of
 from runner.core import traceparent
 from runner.core.hop import Hop
 from runner.telemetry import failure, publishing, shardspans, tryspan
-from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, Hiding, SentSpan
+from runner.telemetry.attempt import ORIGIN_TRACE, AttemptSpan, MakeHide, SentSpan
 from runner.telemetry.functionspans import FunctionSpans
 from runner.telemetry.httpspans import HttpSpans
 from runner.telemetry.keys import HIDE, SERVICE
 from runner.telemetry.passing import PROPAGATE, Passings
-from runner.telemetry.propagation import Headers
+from runner.telemetry.propagation import TraceHeaders
 from runner.telemetry.publishing import PublishSpan
 from runner.telemetry.requestspans import RequestSpans
 from runner.telemetry.settings import TelemetrySettings
@@ -52,7 +52,7 @@ from runner.telemetry.tryspan import Asker, TrySpan
 
 
 class AttemptFacts(TypedDict):
-    """One delivery of a message to a function; of a message sent back, stream, sequence and timestamp are its first."""
+    """Facts of one delivery to a function. A message that was sent back has the stream, sequence and timestamp of its first place."""
 
     durable: str
     subject: str
@@ -66,18 +66,18 @@ class AttemptFacts(TypedDict):
     body_size: int
     start_ns: NotRequired[int | None]
     hide: NotRequired[failure.Hide]
-    """Takes out of texts what is not shown of the message."""
+    """Removes the message's hidden values from texts."""
     more: NotRequired[Attributes]
-    """What is told of this attempt besides."""
+    """More attributes of this attempt."""
     delivery: NotRequired[object]
-    """For the log: which message it is."""
+    """The delivery, by which the log names the message."""
 
 
 class Tracing:
     """Makes every span of the process; see the top of the module."""
 
     def __init__(self, settings: TelemetrySettings, project: str, *, one_try: bool = False) -> None:
-        """`one_try`: for a command that ends at once, to which a missing collector must cost no wait."""
+        """`one_try` is for a command that ends at once: it must not wait for a missing collector."""
         self._source = SpanSource(settings, project, one_try=one_try)
         self._passings: dict[str, Passings] = {}
         self.enabled = settings.enabled
@@ -86,20 +86,20 @@ class Tracing:
         self._usual = self._source.propagation.usual
         self._spans: dict[tuple[str, str, str, int], FunctionSpans] = {}
         self.logs_exceptions = settings.exceptions != "events"
-        """Whether what was raised is told in the log, as the conventions have it."""
+        """Whether exceptions are told in the log, by OpenTelemetry's conventions."""
         self.tells_messages = False
-        """Whether the log tells which message a line is about: then each attempt has a context, traced or not."""
+        """Whether log lines name the message that they are about: then each attempt has a context, traced or not."""
         if settings.enabled:
             for warning in (*settings.warnings, *self._source.propagation.warnings):
                 logging.getLogger("jetrunner.telemetry").warning("%s", warning)
 
     def install(self) -> None:
-        """Let spans the user's code makes with OpenTelemetry's API nest in its attempts, unless it has its own SDK."""
+        """Let spans that the user's code makes with OpenTelemetry's API nest in its attempts, unless it has its own SDK."""
         services = self._source.services
         if services is None:
             return
         if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            services.own = False  # its processors and samplers may look at spans as the SDK makes them
+            services.own = False  # its processors and samplers may expect spans that the SDK makes
         else:
             from runner.telemetry.user_spans import UserTracerProvider  # noqa: PLC0415  only where it is used
 
@@ -116,7 +116,7 @@ class Tracing:
         self._spans.clear()
 
     def at(self, url: str) -> None:
-        """Say where the NATS server is: spans that begin from now on tell it."""
+        """Set the address of the NATS server; spans that begin from now on have it."""
         parts = urlsplit(url)
         facts: dict[str, str | int] = {"server.address": parts.hostname or ""}
         if parts.port:
@@ -125,7 +125,7 @@ class Tracing:
 
     @property
     def arriving(self) -> bool:
-        """Whether spans arrive, as far as that is known."""
+        """Whether spans arrive, as far as is known."""
         return self._source.services is not None and self._source.services.export.arriving
 
     @property
@@ -134,12 +134,12 @@ class Tracing:
         return 0 if self._source.services is None else self._source.services.export.lost
 
     def presume_missing(self) -> None:
-        """Say nothing of a collector that is not there: somebody has told that already."""
+        """Log nothing about a missing collector, because somebody has logged that already."""
         if self._source.services is not None:
             self._source.services.export.presume_missing()
 
     def start_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan:
-        """Start the span of one attempt the gate has admitted; `start_ns` is now unless given."""
+        """Start the span of an attempt that the gate has admitted, at `start_ns` or now."""
         key = function, facts["durable"], facts["template"], facts["attempts"]
         spans = self._spans.get(key)
         if spans is None:
@@ -164,35 +164,35 @@ class Tracing:
         durable: str,
         template: str,
         attempts: int,
-        hiding: Hiding | None = None,
+        hiding: MakeHide | None = None,
         *,
         ordered: bool = False,
     ) -> FunctionSpans:
-        """What starts the attempts of one function; `ordered`: its messages stand in shards.
+        """Give the starter of one function's attempt spans; `ordered`: its messages are in shards.
 
-        `hiding` makes of a message's headers and body what takes out of texts what is not shown of it.
+        `hiding` makes, from a message's headers and body, the function that removes its hidden values from texts.
         """
         return FunctionSpans(self._source, function, durable, template, attempts, hiding, ordered=ordered)
 
-    def request_spans(self, function: str, template: str, hiding: Hiding) -> RequestSpans:
-        """What starts the spans of the requests that one function answers; `hiding` as that of `spans`."""
+    def request_spans(self, function: str, template: str, hiding: MakeHide) -> RequestSpans:
+        """Give the starter of the spans of one function's requests; `hiding` is as for `spans`."""
         return RequestSpans(self._source, function, template, hiding)
 
     def http_spans(self) -> HttpSpans:
-        """What starts the spans of requests that come over HTTP."""
+        """Give the starter of the spans of HTTP requests."""
         return HttpSpans(self._source)
 
     def late_attempt(self, function: str, **facts: Unpack[AttemptFacts]) -> AttemptSpan | None:
-        """The span of an attempt that was not sampled and failed, started when it began; None when over 20 a second."""
+        """Start the span of a failed attempt that was not sampled, from when it began; None if there are over 20 a second."""
         return self.start_attempt(function, **facts) if self.gate.admit_late() else None
 
     @contextmanager
-    def within(self, function: str, headers: Headers, hide: failure.Hide) -> Iterator[None]:
-        """Spans of the user's nest in the attempt that these headers continue: it runs here for another process.
+    def within(self, function: str, headers: TraceHeaders, hide: failure.Hide) -> Iterator[None]:
+        """Let the user's spans nest in the attempt that these headers continue; it runs here for another process.
 
-        `hide` takes out of their texts what is not shown of the message.
+        `hide` removes the message's hidden values from their texts.
         """
-        if not headers:  # it is not traced
+        if not headers:  # the attempt is not traced
             yield
             return
         context = contexts.set_value(SERVICE, function, self._source.propagation.extract(headers))
@@ -205,9 +205,9 @@ class Tracing:
 
     def unsampled_headers(
         self, header: bytes | None, stream: str, sequence: int, timestamp_ns: int
-    ) -> Headers:
-        """What outputs of a message that is not traced carry, so that nobody further on starts a trace for them."""
-        kept: Headers = []
+    ) -> TraceHeaders:
+        """Headers for outputs of a message that is not traced: they keep receivers from starting a trace."""
+        kept: TraceHeaders = []
         parent: traceparent.TraceParent | None = None
         for name, value in headers_of.pairs(header) if header else ():
             if (lower := name.lower()) not in self._source.propagation.fields:
@@ -225,7 +225,7 @@ class Tracing:
         return [("traceparent", traceparent.format(unsampled)), *kept]
 
     def unsampled_lines(self, header: bytes | None, stream: bytes, sequence: int, stored: bytes) -> bytes:
-        """The same as lines of a header block; quick for what is usual: a `traceparent` alone, or no headers."""
+        """The same as lines of a header block; quick for the usual cases: only a `traceparent`, or no headers."""
         if self._usual:
             if header is None:
                 return traceparent.derived_line(b"%b:%d.%b" % (stream, sequence, stored))
@@ -239,7 +239,7 @@ class Tracing:
         return lines.encode("utf-8", "surrogateescape")
 
     def passing(self, function: str) -> Passings | None:
-        """What makes the contexts of attempts that are not traced; None where nothing would read them."""
+        """Give the maker of contexts for attempts that are not traced; None if no code would read them."""
         if self.tells_messages or PROPAGATE in sys.modules:
             if (found := self._passings.get(function)) is None:
                 found = Passings(self._source.propagation, self.unsampled_headers, function)
@@ -250,38 +250,38 @@ class Tracing:
     def takeover(
         self, function: str, shard: int, instances: tuple[str, str], left: int, start_ns: int
     ) -> None:
-        """A shard works now that was claimed at `start_ns`: by which instance, after which; `left` messages were unsettled."""
+        """Make the span of a takeover; see `shardspans.takeover`."""
         shardspans.takeover(self._source, function, shard, instances, left, start_ns)
 
     def park_span(
         self, function: str, subject: str, header: bytes | None, place: tuple[str, int, int]
     ) -> SentSpan | None:
-        """A message that is parked; None where it is not traced. `place` is its stream, its sequence, and when it was stored."""
+        """Start the span of a parked message; None if it is not traced. `place`: its stream, its sequence, and when it was stored."""
         return shardspans.parked(self._source, function, subject, header, place)
 
     def publish_span(
         self, subject: str, template: str = "", *, headers: Iterable[tuple[str, str]] = ()
     ) -> AbstractContextManager[PublishSpan]:
-        """A message sent from outside a function: in the trace of `headers`, else the current one, else a new one."""
+        """The span of a message sent outside of functions: in the trace of `headers`, else the current one, else a new one."""
         return publishing.publish(self._source, subject, template, headers).ending()
 
     def asking(
         self, asker: Asker, subject: bytes, pattern: str, instance: str, number: int
     ) -> tuple[TrySpan | None, bytes]:
-        """A try to have a request answered: its span where it is traced, and header lines; see `telemetry/tryspan.py`."""
+        """The span of a try of a request, if it is traced, and header lines; see `telemetry/tryspan.py`."""
         return tryspan.ask(self._source, asker, subject, pattern, instance, number)
 
     def redrive_span(
         self, subject: str, headers: Iterable[tuple[str, str]]
     ) -> AbstractContextManager[PublishSpan]:
-        """A dead letter sent back to its function, in a new trace with a link to the one it died in.
+        """The span of a dead letter sent back to its function: a new trace, linked to the one in which the message was given up.
 
-        `headers` are the dead letter's; those of the span are to be sent in their place, whole.
+        `headers` are the dead letter's; the span's headers are sent in place of them all.
         """
         return publishing.redrive(self._source, subject, headers).ending()
 
     def hops(self) -> Callable[[Hop], None]:
-        """What queues the span of a message's way through one server."""
+        """Give a function that queues the span of a message's way through one server."""
         services = self._source.services
         if services is None:
             return lambda _: None
@@ -290,9 +290,9 @@ class Tracing:
         return Hops(services).put
 
     def flush(self, timeout: float = 3.0) -> bool:
-        """Send what is queued; blocks for `timeout` seconds at most; False when spans may not have arrived."""
+        """Send the queued spans; blocks for at most `timeout` seconds. False if spans may not have arrived."""
         return self._source.services is None or self._source.services.export.flush(timeout)
 
     def shutdown(self, timeout: float = 3.0) -> bool:
-        """Send what is queued and end; blocks for `timeout` seconds at most; False when spans were lost."""
+        """Send the queued spans and end; blocks for at most `timeout` seconds. False if spans were lost."""
         return self._source.services is None or self._source.services.export.shutdown(timeout)

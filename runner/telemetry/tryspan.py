@@ -1,4 +1,4 @@
-"""The span of one try to have a request answered."""
+"""The span of one try of a request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.telemetry.source import Attributes, SpanSource
 
 
 class Asker(Struct, frozen=True):
-    """Where a request was made: its tries belong there, whoever sends them later."""
+    """The context in which a request was made: its tries belong there, even if they are sent later from elsewhere."""
 
     context: Context
     sent_in: bytes | None
@@ -26,12 +26,12 @@ class Asker(Struct, frozen=True):
 
 
 def here(sent_in: bytes | None) -> Asker:
-    """Here."""
+    """The asker with the current context."""
     return Asker(CURRENT.get(), sent_in)
 
 
 class TrySpan:
-    """A request on its way; `end` is called once."""
+    """The span of a try on its way; `end` is called once."""
 
     __slots__ = ("_span",)
 
@@ -39,7 +39,7 @@ class TrySpan:
         self._span = span
 
     def end(self, error: BaseException | str | None = None, code: int = 0) -> None:
-        """It was answered, or has failed because of `error`, which an instance told with a code."""
+        """End the span: the try was answered, or failed with `error`; `code` is the error code of the instance."""
         if code:
             self._span.note("jetrunner.code", code)
         if error is not None:
@@ -50,10 +50,10 @@ class TrySpan:
 def ask(
     source: SpanSource, asker: Asker, subject: bytes, pattern: str, instance: str, number: int
 ) -> tuple[TrySpan | None, bytes]:
-    """The span of a try, None where it is not traced, and the lines of the header block that carry the trace on.
+    """Start the span of a try, None if it is not traced; and give the header lines that carry the trace on.
 
-    In the trace that was current; else outside of functions in a new one, as far as the gate admits it; a handler whose
-    message is not traced asks in the trace of that message, not sampled.
+    The span belongs to the asker's current trace. Without one, outside of functions, a new trace begins if the gate admits it. A
+    handler whose message is not traced asks in the trace of that message, not sampled.
     """
     if source.services is None:
         return None, b""

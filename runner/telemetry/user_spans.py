@@ -1,7 +1,7 @@
-"""Spans of the user's own code, made with OpenTelemetry's API: they join the attempt they are made in.
+"""Spans that the user's own code makes with OpenTelemetry's API: they join the attempt in which they are made.
 
-Outside a traced attempt nothing is recorded: the handler of a message that is not sampled runs without any context,
-which costs nothing, and its spans must not become traces of their own.
+Outside of a traced attempt no spans are recorded. The handler of a message that is not sampled runs without any context, which
+costs nothing, and its spans must not become traces of their own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NOTHING = NoOpTracer()
 
 
 class UserTracerProvider(TracerProvider):
-    """The global provider of a running process: sends each span to the provider of the function it is made in."""
+    """The global provider of a running process: it passes each span to the provider of the function in which the span is made."""
 
     def __init__(self, provider: Callable[[str], TracerProvider]) -> None:
         self._provider = provider

@@ -1,12 +1,12 @@
-"""A trace as lines of a terminal: one span a line, in the order of time below its parent.
+"""Draws a trace as lines of a terminal: one span a line, below its parent, in the order of time.
 
     trace 3f2a…, 3 spans, 2 services, 1.25 s
     charge   ✗ charge #1                 ██                    210 ms  retry, again in 0.8 s: ValueError
     charge   charge #2                               ███       240 ms  ack
     charge   └ send payments.c1.charged                ▏         2 ms
 
-Roots of one trace (the attempts of a message that came without a trace) share one scale of time. With `waits`, what an attempt has waited for
-is dots before its bar: since its message was sent, or since the attempt before it has failed.
+Roots of one trace, such as the attempts of a message that came without a trace, share one scale of time. With `waits`, dots before an
+attempt's bar show how long the attempt has waited: since its message was sent, or since the previous attempt failed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from runner.telemetry.span import Span
 
 WIDTH = 100
 LEAST_WAIT_NS = 10_000_000
-"""A wait that is worth a word."""
+"""Shortest wait that is shown."""
 _LEAST_BAR = 10
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def lines(spans: Iterable[Span], width: int = WIDTH, *, waits: bool = False) -> list[str]:
-    """Draw each trace among `spans`, `width` columns wide, earliest first; nothing for no spans.
+    """Draw each trace among `spans`, `width` columns wide, earliest first; no lines for no spans.
 
-    With `waits` each attempt tells how long it has waited, and which message it is of, and what failed stands below it.
+    With `waits` each attempt shows its message and how long it has waited, and failures follow below.
     """
     traces: dict[str, dict[str, Span]] = {}
     for span in spans:
@@ -70,7 +70,7 @@ def _trace(trace_id: str, spans: Sequence[Span], width: int, *, waits: bool) -> 
 
 
 def _rows(spans: Sequence[Span]) -> list[tuple[Span, int]]:
-    """Depth first; a span whose parent is not here counts as a root, one in a loop of parents is not drawn twice."""
+    """The spans in depth-first order. A span whose parent is missing counts as a root; spans in a loop of parents are drawn once."""
     known = {span.span_id for span in spans}
     children: dict[str, list[Span]] = {}
     for span in sorted(spans, key=lambda one: (one.start_ns, one.span_id), reverse=True):
@@ -94,7 +94,7 @@ def _label(span: Span, depth: int) -> str:
 
 
 def _begun(spans: Sequence[Span]) -> dict[str, int]:
-    """Since when each attempt has waited: since its message was sent, or since the attempt before it had failed."""
+    """When each attempt's wait began: when its message was sent, or when the previous attempt failed."""
     known = {span.span_id: span for span in spans}
     messages: dict[tuple[object, str], list[Span]] = {}
     for span in spans:
@@ -113,7 +113,7 @@ def _begun(spans: Sequence[Span]) -> dict[str, int]:
 
 
 def _facts(span: Span, begun: Mapping[str, int]) -> Iterator[str]:
-    """Which message a span is of, and how long that has waited."""
+    """The message of a span, and how long it has waited."""
     yield str(span.attributes.get("messaging.message.id", ""))
     since = begun.get(span.span_id)
     if since is not None and span.start_ns - since >= LEAST_WAIT_NS:
@@ -121,7 +121,7 @@ def _facts(span: Span, begun: Mapping[str, int]) -> Iterator[str]:
 
 
 def _failures(spans: Iterable[Span]) -> Iterator[str]:
-    """What failed, in whole lines: a note may have been cut."""
+    """A whole line for each failure, since a note may have been cut."""
     for span in spans:
         if not span.failed:
             continue
@@ -173,7 +173,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Names come from anywhere: no escape sequence may reach the terminal."""
+    """Replace unprintable characters: names may come from anywhere, and no escape sequence may reach the terminal."""
     return text if text.isprintable() else "".join(one if one.isprintable() else "·" for one in text)
 
 

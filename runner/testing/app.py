@@ -23,21 +23,21 @@ from runner.core.subject import overlaps
 from runner.errors import UsageError
 from runner.gateway.sockets import bound as bound_socket
 from runner.jetstream.deadletters import DeadLetters, Selection
-from runner.jetstream.gathered import Event, Gathered
+from runner.jetstream.gathered import Gathered, SplitEvent
 from runner.jetstream.inventory import consumers_on, count, real_streams
 from runner.jetstream.listing import listed
 from runner.jetstream.messages import leader_message, subjects
 from runner.jetstream.ownstreams import AGAIN, GATHER, STREAMS
 from runner.jetstream.publisher import PubAck
 from runner.jetstream.schedules import fire
-from runner.ordered.function import OrderedFunction
 from runner.process.app import Serving, serve
+from runner.process.function import Function
 from runner.process.http import OverHttp, require
 from runner.process.served import Served
 from runner.runtime.stop import Stop
 from runner.streams.plan import apply_streams
 from runner.testing.children import given
-from runner.testing.declared import Streams, declared
+from runner.testing.declared import GivenStreams, declared
 from runner.testing.delivery import bound
 from runner.testing.ending import Unsettled, ended, told
 from runner.testing.project import project_of
@@ -45,7 +45,7 @@ from runner.testing.server import server
 
 T = TypeVar("T")
 DRAIN_SECONDS = 3600.0
-"""The end of a test has times of its own."""
+"""Long enough never to count: the end of a test has time limits of its own."""
 LOOK_SECONDS = 0.02
 
 
@@ -63,7 +63,7 @@ class Output(Struct, frozen=True):
     @overload
     def decode(self, kind: type[T]) -> T: ...
     def decode(self, kind: Any = Any) -> Any:
-        """The body as what it says, or as this type. Raises DecodeError."""
+        """Decode the body to plain values, or to this type. Raises DecodeError."""
         msgpack = any(
             name.lower() == "content-type" and value == MSGPACK for name, value in self.headers.items()
         )
@@ -71,7 +71,7 @@ class Output(Struct, frozen=True):
 
 
 class App:
-    """Functions that run, and the server that they run on."""
+    """Running functions, and the server that they run on."""
 
     def __init__(
         self,
@@ -82,15 +82,15 @@ class App:
         http: str = "",
     ) -> None:
         self.publish, self.request = connected.publish, connected.request
-        """As those of `runner.connect()`."""
+        """The methods of the connection, as those of `runner.connect()`."""
         self._connection = connected.connection
         self._project = project
         self._functions = functions
         self._serving = serving
         self.url = self._connection.url
-        """Of the server, for other clients."""
+        """The URL of the server, for other clients."""
         self.http = http
-        """Where functions with `@route` answer, as `http://127.0.0.1:40123`; empty where there are none."""
+        """The URL at which functions with `@route` answer, as `http://127.0.0.1:40123`; empty if there are none."""
 
     async def fire(self, function: Callable[..., Any]) -> PubAck:
         """Fire a function with `@cron` now; its schedule does not run in tests. Raises UsageError where it has none."""
@@ -102,7 +102,7 @@ class App:
     async def settled(self, within: float = 10.0) -> None:
         """Return once no message waits, is in work, waits for a retry or is delayed, and no event waits for its parts.
 
-        Raises `Unsettled` after `within` seconds, with a list of what is open; and what the functions have ended with.
+        Raises `Unsettled` after `within` seconds, with a list of the open work; and the error of the functions, if they have ended.
         """
         open_ones: list[str] = []
         try:
@@ -114,7 +114,7 @@ class App:
             raise Unsettled(f"still open after {within:g} s:\n{listed_ones}") from None
 
     async def outputs(self, subject: str) -> list[Output]:
-        """What is stored under a subject, which may have wildcards, oldest first; none where no stream captures it."""
+        """The stored messages of a subject, which may have wildcards, oldest first; none if no stream captures it."""
         found: list[Output] = []
         for name, config in (await real_streams(self._connection)).items():
             if name in STREAMS or not any(overlaps(each, subject) for each in config.get("subjects") or ()):
@@ -125,7 +125,7 @@ class App:
         return found
 
     async def _under(self, stream: str, pattern: str) -> AsyncIterator[Output]:
-        """What a stream has stored under a subject as it stands there, told by the one it was published to."""
+        """The messages that a stream has stored under a subject; each `Output` has the subject that it was published to."""
         sequence = 1
         while stored := await leader_message(
             self._connection, stream, {"seq": sequence, "next_by_subj": pattern}
@@ -136,9 +136,9 @@ class App:
             sequence = stored.sequence + 1
 
     async def dead_letters(self, function: str = "") -> list[DeadLetter]:
-        """What was given up, oldest first: `reason`, `error`, `message`, `subject`, `body`, `attempts`, …; of one function, or of all.
+        """The dead letters of one function, or of all, oldest first.
 
-        Raises UsageError for a function that does not run.
+        Each has `reason`, `error`, `message`, `subject`, `body`, `attempts`, … Raises UsageError for a function that does not run.
         """
         names = sorted(each.binding.function for each in self._functions)
         if function and function not in names:
@@ -147,7 +147,7 @@ class App:
         return [stored.letter async for stored in browsed]
 
     async def _open(self) -> list[str]:
-        """What is open, a line each."""
+        """The open work, a line each."""
         if self._serving.done():
             await self._serving
             raise Unsettled("the functions have ended")
@@ -171,14 +171,14 @@ class App:
         store = Gathered(self._connection)
         for binding in [each.binding for each in self._functions if each.binding.joins is not None]:
             name = binding.function
-            pattern = Event(self._project, name, "*").subject
+            pattern = SplitEvent(self._project, name, "*").subject
             async for subject, _ in subjects(self._connection, GATHER, f"{pattern}.state"):
-                record, _ = await store.read(Event(self._project, name, subject.split(".")[-2]))
+                record, _ = await store.read(SplitEvent(self._project, name, subject.split(".")[-2]))
                 if not (record.done or record.given_up):
                     yield f"{name}: {len(record.present)} of {record.count if record.count >= 0 else '?'} parts of an event"
 
     async def _stored(self) -> dict[str, int]:
-        """The newest sequence of each stream, but of the bucket, in which something is always written."""
+        """The newest sequence of each stream. Buckets are left out: the runner writes to its own all the time."""
         infos = (await listed(self._connection, "STREAM.LIST", "streams")).whole()
         return {name: info["state"]["last_seq"] for name, info in infos.items() if not name.startswith("KV_")}
 
@@ -189,7 +189,7 @@ class App:
             return f"{name}: {waiting} waiting, {running} in work or waiting for a retry, in {stream}"
         config = info["config"]
         filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
-        for each in filters:  # the server counts what was stored a moment after it has confirmed it
+        for each in filters:  # the server counts a message a moment after it has confirmed it
             newest = await leader_message(self._connection, stream, {"last_by_subj": each})
             if newest is not None and newest.sequence > info["delivered"]["stream_seq"]:
                 return f"{name}: 1 waiting in {stream}"
@@ -197,14 +197,14 @@ class App:
 
 
 def waits(function: Served) -> str:
-    """Why a function does not do all of its work; empty where it does."""
+    """Why a function does not do all of its work; empty if it does."""
     if function.blocked:
         return f"{function.binding.function}: {function.blocked}"
     if function.binding.answers is not None and function.unsettled:
         return f"{function.binding.function}: {counted(function.unsettled, 'request')} not answered"
-    if isinstance(function, OrderedFunction):
-        total = function.open_generation.count if function.open_generation is not None else 1
-        if (here := function.working) < total:
+    if isinstance(function, Function) and (shards := function.shards) is not None:
+        total = shards.open_generation.count if shards.open_generation is not None else 1
+        if (here := shards.working) < total:
             return f"{function.binding.function}: owns {here} of {total} shards"
     return ""
 
@@ -212,7 +212,7 @@ def waits(function: Served) -> str:
 @asynccontextmanager
 async def run(
     *functions: Callable[..., Any],
-    streams: Streams = None,
+    streams: GivenStreams = None,
     retry_scale: float = 0.01,
     url: str | None = None,
     around: Sequence[Callable[..., Any]] = (),
@@ -222,15 +222,15 @@ async def run(
 ) -> AsyncIterator[App]:
     """Run functions for the time of the block, in this process, on a nats-server that starts and ends with it.
 
-    `functions` are decorated ones as they are imported, a `@lifespan` and hooks (`@around`) among them; without any, all of the
-    project that the current folder belongs to. Hooks of their modules with `scope="module"` run around them, and those that `around` gives. `streams` are declared before: without, those of the project's `streams/`, and one
-    called TEST for subjects that none of them captures. Waits between attempts are multiplied by `retry_scale`, and `expires` of
-    gathers by `expires_scale`.
-    `url` is of a server to use in the place of an own one: what it stores stays. Functions with `@route` answer at `app.http`;
-    `routes` are declared besides them. Functions with `executor="process"` run in
-    processes of their own, which import the module of the test; with `processes=False`, and where they are written inside another
-    function, in that of the test.
-    A handler that still runs 2 s after the block is cancelled, and told by `Unsettled`; where the block has raised, in a note on that.
+    `functions` are decorated ones as they are imported; a `@lifespan` and hooks (`@around`) may be among them. Without any, all
+    functions of the current folder's project run. Hooks of their modules with `scope="module"` run around them, and the hooks in
+    `around`. `streams` are declared before: by default those of the project's `streams/`, and one called TEST for subjects that none
+    of them captures. Waits between attempts are multiplied by `retry_scale`, and `expires` of gathers by `expires_scale`. `url` is
+    the server to use in place of an own one: what it stores stays. Functions with `@route` answer at `app.http`, and so do `routes`.
+    Functions with `executor="process"` run in child processes, which import the module of the test. With `processes=False`, or if
+    they are written inside another function, they run in the process of the test.
+
+    A handler that still runs 2 s after the block is cancelled. `Unsettled` tells of it; if the block has raised, a note on its error.
     Raises JetrunnerError as `runner run` does.
     """
     root = devserver.find_root(Path())
@@ -292,7 +292,7 @@ async def run(
 
 
 def _http(bindings: Sequence[Binding], routes: Sequence[Route]) -> OverHttp | None:
-    """What serves those that answer over HTTP; None where there are none."""
+    """The socket and the routes that are served over HTTP; None if no function has `@route`, and no routes are given."""
     if not routes and not any(each.route is not None for each in bindings):
         return None
     require()

@@ -1,4 +1,4 @@
-"""The hooks that run around functions in a test: there is no project that knows of them."""
+"""The hooks around functions in a test: no project is there to find them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.hooks import Hook
 
 
 def surrounded(functions: Sequence[Binding], given: Sequence[Callable[..., Any]]) -> tuple[Binding, ...]:
-    """The functions with their modules' hooks and those that the test has given around them. Raises UsageError."""
+    """The functions, with the hooks of their modules and those that the test gives around them. Raises UsageError."""
     return hooks.surrounded(functions, [*hooks.of_modules(functions), *map(_hook, given)])
 
 
@@ -20,7 +20,7 @@ def _hook(function: Callable[..., Any]) -> Hook:
     hook = hooks.hook_of(function)
     if hook is None:
         raise UsageError(
-            f"{getattr(function, '__name__', function)!r} is no hook",
+            f"{getattr(function, '__name__', function)!r} is not a hook",
             hint="give around= what is decorated with @around, as it is imported",
         )
     return hook

@@ -1,4 +1,4 @@
-"""How a child process comes by the functions of a test: it imports the modules that they are written in."""
+"""How a child process gets the functions of a test: it imports the modules that they are written in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runner.runtime.cellline import Given
+from runner.runtime.cellline import GivenFunctions
 from runner.testing.project import project_of
 
 log = logging.getLogger("jetrunner.testing")
@@ -18,11 +18,11 @@ log = logging.getLogger("jetrunner.testing")
 
 def given(
     root: Path, functions: Sequence[Callable[..., Any]], around: Sequence[Callable[..., Any]]
-) -> Given | None:
-    """What a child is told of these functions; None, and a warning, where it could not import them."""
+) -> GivenFunctions | None:
+    """What a child needs to import these functions; None, and a warning, if it could not import them."""
     why = next((why for each in (*functions, *around) if (why := _why_not(each))), "")
     if not why:
-        return Given(tuple(sys.path), pickle.dumps(partial(project_of, root, functions, around)))
+        return GivenFunctions(tuple(sys.path), pickle.dumps(partial(project_of, root, functions, around)))
     log.warning('executor="process" runs in the process of the test, where a crash ends the test: %s', why)
     return None
 

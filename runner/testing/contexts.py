@@ -1,4 +1,4 @@
-"""A context without NATS."""
+"""A context for tests, without NATS."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ def context(
     replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None = None,
     messages: Sequence[Context[State]] = (),
 ) -> Context[State]:
-    """A context to call a handler with; what it published is in `.staged`, each with its encoded `body`.
+    """A context to call a handler with; the messages that the handler publishes are in `.staged`, each with its encoded `body`.
 
-    For a handler of batches, `messages` are contexts that were made like this, one for each message: each has what was published by
-    it, and the first one tells what the batch's own context tells; nothing else is given beside them.
+    For a handler of batches give `messages` alone: contexts that were made like this, one for each message. Each of them has the
+    messages that were published by it. The batch's own context has the fields of the first one.
 
-    A header with several values is a list in `headers`. `deadline` stays at that many seconds. `replies` answers `ctx.request`: by subject, or a function of subject and
-    body; an answer that is an exception is raised. ValueError when `timestamp` or `scheduled` has no timezone.
+    In `headers` a header with several values has a list. `deadline` stays at that many seconds. `replies` answers `ctx.request`: by
+    subject, or as a function of subject and body; an answer that is an exception is raised. ValueError when `timestamp` or
+    `scheduled` has no timezone.
     """
     if messages:
         options = dict(locals())
@@ -78,20 +79,20 @@ _DEFAULTS: Mapping[str, Any] = context.__kwdefaults__ or {}
 
 
 def pairs(headers: Mapping[str, str | Sequence[str]]) -> Iterator[tuple[str, str]]:
-    """Name and value of each header, one by one where a name has several."""
+    """Name and value of each header; a name with several values comes with each of them."""
     for name, given in headers.items():
         for value in [given] if isinstance(given, str) else given:
             yield name, value
 
 
 class GivenReplies:
-    """Stands where the connection is."""
+    """Stands in for the connection, and answers with the replies that the test gives."""
 
     def __init__(self, replies: Mapping[str, Any] | Callable[[str, bytes], Any] | None) -> None:
         self._replies = replies or {}
 
     def now(self) -> float:
-        """Unix time."""
+        """Unix time in seconds, by our own clock."""
         return time.time()
 
     async def request(

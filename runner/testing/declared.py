@@ -14,14 +14,14 @@ from runner.errors import NoStream
 from runner.streams.file import FOLDER, declare, load_streams
 from runner.streams.plan import subjects_of_streams
 
-Streams: TypeAlias = "Mapping[str, Sequence[str] | Mapping[str, Any]] | Path | str | None"
-"""A folder with stream files; or subjects, or the fields of a stream file, by the stream's name; None: those of the project."""
+GivenStreams: TypeAlias = "Mapping[str, Sequence[str] | Mapping[str, Any]] | Path | str | None"
+"""A folder with stream files; or, by a stream's name, its subjects or the fields of its file; None: the project's streams."""
 
 STREAM = "TEST"
 
 
-def declared(root: Path, streams: Streams, bindings: Sequence[Binding]) -> list[DeclaredStream]:
-    """Those that the test has given; or those of the project in `root`, and one for what no other captures."""
+def declared(root: Path, streams: GivenStreams, bindings: Sequence[Binding]) -> list[DeclaredStream]:
+    """The streams that the test gives; else those of the project in `root`, and one for subjects that none of them captures."""
     if isinstance(streams, (str, Path)):
         folder = Path(streams)
         return list(load_streams(folder.parent if folder.name == FOLDER else folder))

@@ -1,4 +1,4 @@
-"""A message through a function's real binding, without a server."""
+"""Delivers a message to a function through its real binding, without a server."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from runner.core import firing
 from runner.core.answered import answered, responded
 from runner.core.settlement import Ack, Failed, Nak, Outcome, Succeeded, settle
 from runner.errors import UsageError
-from runner.pipeline.local import Made, Message, subject_of
+from runner.pipeline.local import LocalMessage, Made, subject_of
 from runner.pipeline.local import attempt as _attempt
-from runner.pipeline.localbatch import Behind, Together
+from runner.pipeline.localbatch import Behind, LocalBatch
 from runner.staged import Staged
 from runner.testing.around import surrounded
 from runner.testing.contexts import GivenReplies, pairs
 
 MIDDLE = 0.5
-"""The luck that a jittered wait is told with: half of what it may be."""
+"""The random number for a wait with jitter: the middle of its range."""
 
 
 class Delivered(Struct, frozen=True, kw_only=True):
-    """What became of a message, and what its handler has made."""
+    """What became of a message, with the result and the outputs of its handler."""
 
     outcome: Literal["ack", "retry", "dead_letter", "error", "waits"]
-    """Of a request: `ack` where it was answered with a result, else `error`. Of a message in a batch: `waits` where it is not done,
-    since one before it, of its key, has failed. Of a batch: `ack`, or that of the first message which has another."""
+    """For a request: `ack` if its answer is a result, else `error`. For a message in a batch also `waits`: it is not done, since an
+    earlier message of its key has failed. For a batch: `ack`, or the outcome of the first message with another one."""
     reason: str = ""
-    """Of the dead letter: `rejected`, `undecodable`, `exhausted` or `timeout`; empty for every other outcome."""
+    """Why there is a dead letter: `rejected`, `undecodable`, `exhausted` or `timeout`; empty for every other outcome."""
     error: BaseException | None = None
-    """What the handler raised."""
+    """The exception that the handler raised."""
     message: str = ""
-    """Why it is a dead letter, in words; of a request, what its asker is told."""
+    """Why the message is a dead letter, in words; for a request, the text of the error that its asker gets."""
     delay: float | None = None
     """Seconds before the next attempt; the middle of what the policy's jitter allows."""
     result: Any = None
-    """What the handler returned; of a generator, the list of its items."""
+    """The value that the handler returned; for a generator, the list of its items."""
     outputs: tuple[Staged, ...] = ()
-    """What would be stored, in order: what was published with `ctx.publish`, then what was returned with `output=`."""
+    """The messages that would be stored, in order: those of `ctx.publish`, then the returned values with `output=`."""
     code: int = 0
-    """Of a request: the code of its answer, 200 where it has a result, or the status of its response; 0 of every message."""
+    """For a request: the code of its answer, 200 with a result, or the status of its response; 0 for every message."""
     reply: bytes = b""
-    """Of a request: the body of its answer; of a generator with `@route`, its events."""
+    """For a request: the body of its answer; for a generator with `@route`, its events."""
     messages: tuple[Delivered, ...] = ()
-    """Of a batch: what became of each message, in order; empty of a single one."""
+    """For a batch: what became of each message, in order; empty for a single message."""
 
 
 async def deliver(
@@ -66,14 +66,16 @@ async def deliver(
 ) -> Delivered:
     """Decode a message as the runner would, call the function once, and tell what would become of the message.
 
-    `subject` is needed where the function reads many; of `@route` it is `"GET /orders/42?limit=3"`; bytes are the body as they are, every other value is encoded as
-    JSON. `attempt` counts from 1. `scheduled` is when a firing of `@cron` was due: without, the last time before now. A function with `@gather` takes a list of its
-    parts as the body; `missing` are the indexes of those that did not come. A function with `batch=` takes a list of bodies, which
-    come for the first time and are called together, with one subject or as many; anything else is a single message, called as a
-    batch of one. A batch that fails is called again in smaller ones, as a process does. `state` is what the lifespan would have yielded; `replies` answers `ctx.request`, by
-    subject or as a function of subject and body. Hooks of the function's own module (`scope="module"`) run around it; those of the
-    project do where `around` gives them. Raises UsageError for what is no function, and for a subject that it
-    does not read.
+    `subject` is needed if the function reads many subjects; for `@route` it is a request as `"GET /orders/42?limit=3"`. A body of
+    bytes is taken as it is, every other value is encoded as JSON. `attempt` counts from 1. `scheduled` is when a firing of `@cron`
+    was due: by default the last time before now. `state` is the value that the lifespan would yield. `replies` answers
+    `ctx.request`: by subject, or as a function of subject and body. Hooks of the function's own module (`scope="module"`) run
+    around it; hooks of the project do if `around` gives them.
+
+    A function with `@gather` takes a list of parts as the body; `missing` are the indexes of the parts that did not come. A function
+    with `batch=` takes a list of bodies, with one subject or as many: these messages come for the first time, and are called
+    together. Any other body is a single message, called as a batch of one. A batch that fails is called again in smaller ones, as
+    in a process. Raises UsageError for anything but a function of the runner, and for a subject that the function does not read.
     """
     [binding] = surrounded([bound(function)], around)
     given = tuple(pairs(headers or {}))
@@ -88,7 +90,7 @@ async def deliver(
         data = _bytes(body)
     if subject is not None and not isinstance(subject, str):
         raise UsageError("several subjects are for a list of bodies of a function with batch=")
-    message = Message(subject_of(binding, subject), data, given, attempt, missing)
+    message = LocalMessage(subject_of(binding, subject), data, given, attempt, missing)
     made = await _attempt(binding, message, state, GivenReplies(replies))
     return _delivered(binding, message.attempt, made)
 
@@ -103,8 +105,8 @@ def _batch(
     bodies: Sequence[Any],
     headers: Sequence[tuple[str, str]],
     number: int,
-) -> list[Message]:
-    """The messages of a batch. Raises UsageError for what is never called together."""
+) -> list[LocalMessage]:
+    """The messages of a batch. Raises UsageError for messages that are never called together."""
     if number > 1 and len(bodies) > 1:
         raise UsageError(
             "a message that comes again is called alone", hint=f"deliver one body with attempt={number}"
@@ -119,15 +121,15 @@ def _batch(
             f"{len(subjects)} subjects for {len(bodies)} bodies", hint="give one for all, or one each"
         )
     return [
-        Message(subject_of(binding, name), _bytes(body), headers, number)
+        LocalMessage(subject_of(binding, name), _bytes(body), headers, number)
         for name, body in zip(subjects, bodies, strict=True)
     ]
 
 
 async def _together(
-    binding: Binding, messages: Sequence[Message], state: Any, answers: GivenReplies
+    binding: Binding, messages: Sequence[LocalMessage], state: Any, answers: GivenReplies
 ) -> Delivered:
-    batch = Together(binding, messages, state, answers)
+    batch = LocalBatch(binding, messages, state, answers)
     await batch.run()
     each = tuple(_delivered(binding, messages[0].attempt, ended) for ended in batch.ended)
     first = next((one for one in each if one.outcome != "ack"), each[0])
@@ -144,7 +146,7 @@ def bound(function: Callable[..., Any]) -> Binding:
     binding = binding_of(function)
     if binding is None:
         raise UsageError(
-            f"{getattr(function, '__name__', function)!r} is no function of the runner",
+            f"{getattr(function, '__name__', function)!r} is not a function of the runner",
             hint="give what is decorated with @consume, @reply, @route, @cron or @gather, as it is imported",
         )
     return binding

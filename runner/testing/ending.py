@@ -13,19 +13,19 @@ from runner.runtime.stop import Stop
 log = logging.getLogger("jetrunner.testing")
 
 FINISH_SECONDS = 2.0
-"""Handlers that run when the block ends have so long to end by themselves; then they are cancelled."""
+"""Time to finish for handlers that still run when the block ends; then they are cancelled."""
 CLEAN_SECONDS = 1.5
-"""A handler that was cancelled has so long to clean up; what goes on after that is ended where it waits.
+"""Time for a cancelled handler to clean up; a handler that goes on after that is ended where it waits.
 
-Less than the 3 s after which the process cancels them over and over: then none is seen to wait any more."""
+This is less than the 3 s after which the process cancels handlers over and over: from then on their places cannot be seen."""
 TEAR_SECONDS = 0.1
 TEARS = 5
 LAST_SECONDS = 6.0
-"""Time for what follows: messages are given back, the lifespan ends."""
+"""Time for the rest of the end: messages are given back, and the lifespan ends."""
 
 
 class Unsettled(AssertionError):  # noqa: N818  named by what is wrong, as its siblings are
-    """Something was still open when the time was over."""
+    """Messages, requests or handlers were still open when the time was over."""
 
 
 class Torn(BaseException):
@@ -33,9 +33,9 @@ class Torn(BaseException):
 
 
 async def ended(serving: asyncio.Task[None], stop: Stop, functions: Sequence[Served]) -> list[str]:
-    """Have the functions end; what of them was at work after `FINISH_SECONDS`, a line each.
+    """End the functions; returns what was still at work after `FINISH_SECONDS`, a line each.
 
-    Raises what they ended with.
+    Raises the error that the functions ended with.
     """
     stop.drain()
     await asyncio.wait({serving}, timeout=FINISH_SECONDS)
@@ -52,13 +52,13 @@ async def ended(serving: asyncio.Task[None], stop: Stop, functions: Sequence[Ser
 
 
 def told(left: Sequence[str]) -> str:
-    """What `ended` has given, as the words of an error."""
+    """The result of `ended` as the text of an error."""
     lines = "\n".join(f"  {each}" for each in left)
     return f"cancelled: still at work {FINISH_SECONDS:g} s after the test:\n{lines}"
 
 
 async def _torn(serving: asyncio.Task[None]) -> list[str]:
-    """End what ignores its cancellation, or takes long to clean up; the places where it stood."""
+    """End handlers that ignore their cancellation, or take long to clean up; returns the places where they stood, a line each."""
     left = [
         f"{task.get_name().removesuffix(' slot')}: ignores its cancellation{_at(task)}" for task in _slots()
     ]
@@ -73,7 +73,7 @@ async def _torn(serving: asyncio.Task[None]) -> list[str]:
         left.append(f"the process of the functions does not end{_at(serving)}")
         serving.cancel()
         await asyncio.wait({serving}, timeout=TEAR_SECONDS)
-        log.error("asyncio waits for ever for what does not end here:\n%s", "\n".join(left))
+        log.error("asyncio waits for ever for tasks that do not end:\n%s", "\n".join(left))
     return left
 
 
@@ -82,7 +82,7 @@ def _slots() -> list[asyncio.Task[Any]]:
 
 
 def _tear(task: asyncio.Task[Any]) -> None:
-    """Raise in it, at the end of the chain of what it awaits. asyncio has no way for this but a look at what a task waits for."""
+    """Raise `Torn` in a task, in the innermost future that it waits for. asyncio has no other way to reach that future."""
     waits_for: Any = getattr(task, "_fut_waiter", None)
     while isinstance(waits_for, asyncio.Task):
         waits_for = getattr(waits_for, "_fut_waiter", None)
@@ -91,7 +91,7 @@ def _tear(task: asyncio.Task[Any]) -> None:
 
 
 def _at(task: asyncio.Task[Any]) -> str:
-    """` at FILE:LINE`, the last line of code that is not asyncio's."""
+    """` at FILE:LINE`, the innermost line of code that is neither asyncio's nor anyio's; empty without one."""
     waits: Any = task.get_coro()
     found = ""
     while waits is not None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from runner.testing.app import App
-    from runner.testing.declared import Streams
+    from runner.testing.declared import GivenStreams
 
 
 class Jetrunner:
@@ -20,12 +20,12 @@ class Jetrunner:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        """Of the server, for other clients."""
+        """The URL of the server, for other clients."""
 
     def __call__(
         self,
         *functions: Callable[..., Any],
-        streams: Streams = None,
+        streams: GivenStreams = None,
         retry_scale: float = 0.01,
         around: Sequence[Callable[..., Any]] = (),
         expires_scale: float = 1.0,
@@ -58,7 +58,7 @@ def jetrunner_server() -> Iterator[str]:
 
 @pytest.fixture
 def jetrunner(jetrunner_server: str) -> Iterator[Jetrunner]:
-    """Functions of a test run on a real server by it; what they leave there is deleted after the test."""
+    """Runs the functions of a test on a real server; what they leave there is deleted after the test."""
     from runner.testing.clearing import clear  # noqa: PLC0415
 
     yield Jetrunner(jetrunner_server)

@@ -1,4 +1,4 @@
-"""The project that a test runs: the functions that it has named, or the one on the disk."""
+"""The project that a test runs: made of the functions that the test gives, or the one on the disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAME = "test"
 def project_of(
     root: Path, functions: Sequence[Callable[..., Any]], around: Sequence[Callable[..., Any]]
 ) -> Project:
-    """The functions, the lifespan and the hooks among these, and the hooks `around` besides; without any, the project in `root`."""
+    """A project of these functions, lifespan and hooks, with the hooks in `around`; without functions, the project in `root`."""
     if not functions:
         project = discovery.load(root, fresh=False)
         more = [*(each.function for each in project.hooks), *around]

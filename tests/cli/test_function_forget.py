@@ -66,7 +66,7 @@ async def test_all_that_is_left_goes_and_what_others_have_stays(shop: Shop) -> N
     assert kept
     status = shop.project.runner("status").stderr
     assert (
-        "ship is no function of this project, and no instance runs it: 0 to run, 1 parked, 1 dead letter\n"
+        "ship is not a function of this project, and no instance runs it: 0 to run, 1 parked, 1 dead letter\n"
         in status
     )
     assert "runner function forget ship" in status

@@ -109,4 +109,6 @@ async def test_a_run_without_http_says_who_is_not_served(
     make_project: Callable[..., Project], nats_server: NatsServer
 ) -> None:
     project = make_project(functions={"web": HELLO}, nats=nats_server.url)
-    await project.start("run").seen("not served here, .*: hello", within=60)
+    await project.start("run").seen(
+        "routes that only `runner gateway` or --http HOST:PORT serve: hello", within=60
+    )

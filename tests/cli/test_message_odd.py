@@ -97,7 +97,7 @@ async def test_messages_are_found_by_key_header_and_time_in_a_search_that_says_w
         ),
         (["PAYMENTS:1"], 1, "it holds nothing yet", ""),
         (["ORDERS"], 2, "ORDERS names no message", "STREAM:SEQ"),
-        (["ORDERS:one"], 2, "'ORDERS:one' is no message", "ORDERS:17"),
+        (["ORDERS:one"], 2, "'ORDERS:one' is not a message", "ORDERS:17"),
         (["ORDERS:1", "--key", "c1"], 2, "ORDERS:1 is one message already", "--since"),
         (["ORDERS", "--header", "Tenant"], 2, "--header 'Tenant' is not NAME=VALUE", "Tenant=acme"),
         (["ORDERS", "--since", "5"], 2, "has no unit", "5m"),

@@ -91,4 +91,4 @@ async def test_what_is_no_subject_is_a_wrong_usage(project: Project, asked: str)
 async def test_what_is_no_timeout_is_a_wrong_usage(project: Project, timeout: str) -> None:
     done = await asyncio.to_thread(project.runner, "request", "greet.ada", "{}", f"--timeout={timeout}")
     assert done.code == 2
-    assert done.stderr.startswith(f"error: timeout={float(timeout)} is no number of seconds above 0")
+    assert done.stderr.startswith(f"error: timeout={float(timeout)} is not a number of seconds above 0")

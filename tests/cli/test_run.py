@@ -225,7 +225,7 @@ async def test_an_ordered_function_on_a_stream_without_shards_is_told_to_have_on
     runner = project.start(command)
     await runner.seen("dev ready in" if command == "dev" else "ready: ")
     told = [line.split(": ", 1)[1] for line in runner.stderr if "[shards]" in line]
-    assert told == ["post: LEDGER has no [shards]: one instance at a time works for it"]
+    assert told == ["post: LEDGER has no [shards]: one instance at a time handles it"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])

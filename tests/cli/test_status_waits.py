@@ -90,7 +90,7 @@ async def test_what_is_left_of_a_function_that_is_gone_is_told(project: Project,
     assert left() == {"gone": True, "kept": False}
     said = project.runner("status").stderr
     assert (
-        "gone is no function of this project, and no instance runs it: 3 to run, 0 parked, 0 dead letters\n"
+        "gone is not a function of this project, and no instance runs it: 3 to run, 0 parked, 0 dead letters\n"
         in said
     )
     assert "it does not come back? runner function forget gone" in said

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.core.shardlife import TABLE, State
+from runner.core.shardlife import TABLE, ShardState
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
@@ -84,4 +84,4 @@ def test_the_picture_of_a_shards_life_is_the_table() -> None:
 
 
 def test_every_state_of_a_shard_is_explained() -> None:
-    assert [state.name for state in State if f"| `{state.name.lower()}` |" not in PAGE] == []
+    assert [state.name for state in ShardState if f"| `{state.name.lower()}` |" not in PAGE] == []

@@ -10,7 +10,7 @@ import pytest
 from runner.config import load_settings
 from runner.core.http import authsettings, declared, manifest
 from runner.core.http.authsettings import ApiKeySettings, JwtSettings, WebhookSettings
-from runner.core.http.backend import Call
+from runner.core.http.backend import FunctionBackend
 from runner.core.http.cors import Cors
 from runner.gateway import routefile
 
@@ -64,7 +64,9 @@ def test_the_manifests_of_the_how_to_are_routes(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(
         f"apiVersion: networking.k8s.io/v1\nkind: Ingress\n{annotated.replace('two-services', 'guarded')}{body}"
     )
-    found = routefile.read([tmp_path], {"service1": Call("service1"), "service2": Call("service2")})
+    found = routefile.read(
+        [tmp_path], {"service1": FunctionBackend("service1"), "service2": FunctionBackend("service2")}
+    )
     assert len(found.routes) == 5
     assert [route.options.auth for route in found.routes if route.options.auth] == [("partners",)] * 2
     assert [remark.partition(": ")[2] for remark in found.remarks] == [

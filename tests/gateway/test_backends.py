@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from runner import Context, Reject, Retry, reply
-from runner.core.http.backend import Publish, Request
+from runner.core.http.backend import Publish, RequestBackend
 from runner.core.http.cors import Cors
 from runner.core.http.filters import Headers
 from runner.core.http.route import Options, Pattern, Route, Weighted
@@ -22,7 +22,9 @@ from tests.support.rawhttp import connected
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 
-def to(kind: type[Request | Publish], path: str, subject: str, method: str = "POST", **options: Any) -> Route:
+def to(
+    kind: type[RequestBackend | Publish], path: str, subject: str, method: str = "POST", **options: Any
+) -> Route:
     return Route(
         name=f"route {method} {path}",
         path=Pattern(path),
@@ -53,10 +55,10 @@ async def quote(item: str, ctx: Context, body: Any = None) -> Any:
 
 
 QUOTES = (
-    to(Request, "/quotes/{item}", "quotes.{item}", "GET"),
-    to(Request, "/quotes/{item}", "quotes.{item}", "POST"),
-    to(Request, "/quick/{item}", "quotes.{item}", "GET", timeout=0.3),
-    to(Request, "/nobody", "nobody.here", "GET"),
+    to(RequestBackend, "/quotes/{item}", "quotes.{item}", "GET"),
+    to(RequestBackend, "/quotes/{item}", "quotes.{item}", "POST"),
+    to(RequestBackend, "/quick/{item}", "quotes.{item}", "GET", timeout=0.3),
+    to(RequestBackend, "/nobody", "nobody.here", "GET"),
 )
 EVENTS = (
     to(Publish, "/events/{kind}", "events.{kind}"),
@@ -162,7 +164,7 @@ async def test_a_stream_that_is_full_is_told(serving: Serving) -> None:
 
 async def test_pages_of_other_origins_are_told_what_they_may(serving: Serving) -> None:
     shared = Cors(origins=("https://app.example.com",), headers=("x-tenant",))
-    routes = (to(Request, "/quotes/{item}", "quotes.{item}", "GET", cors=shared),)
+    routes = (to(RequestBackend, "/quotes/{item}", "quotes.{item}", "GET", cors=shared),)
     async with serving(quote, routes=routes) as (_, client):
         origin = {"Origin": "https://app.example.com"}
         preflight = await client.options(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner import Context, reply
-from runner.core.http.backend import Publish, Request
+from runner.core.http.backend import Publish, RequestBackend
 from runner.core.http.route import Path, Pattern, Prefix, Route, Weighted
 from runner.core.subject import Template
 from tests.gateway.conftest import Serving
@@ -18,7 +18,7 @@ from tests.support.rawhttp import connected
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 
-def to(path: Path, subject: str, kind: type[Request | Publish] = Request) -> Route:
+def to(path: Path, subject: str, kind: type[RequestBackend | Publish] = RequestBackend) -> Route:
     return Route(
         name=f"route {path.path}",
         hosts=("example.com",),

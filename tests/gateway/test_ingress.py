@@ -111,7 +111,7 @@ async def test_a_file_that_another_takes_the_place_of_is_read_again(
         assert (await client.get("/service1")).status_code == 200
         (project.root / "new").symlink_to("2")
         (project.root / "new").replace(project.root / "data")
-        await edge.seen("routes were read again: 2 are declared")
+        await edge.seen("routes were read again: 2 routes")
         assert [(await client.get(path)).status_code for path in ("/service1", "/renamed")] == [404, 200]
         (project.root / "2" / "edge.yaml").write_text(
             "kind: Ingress\napiVersion: networking.k8s.io/v1\nspec: 1\n"

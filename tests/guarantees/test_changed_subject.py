@@ -137,7 +137,7 @@ async def test_a_version_that_reads_less_waits_until_the_last_that_reads_more_ha
     wide = await work.started(WIDER)
     await work.publish(*"abab")
     await work.done("a", "b")
-    narrow = await work.started(NARROWER, reads="work takes nothing for now: instance .* reads orders.*")
+    narrow = await work.started(NARROWER, reads="work takes no messages now: instance .* reads orders.*")
     await work.publish(*"abab")
     await work.done("a", "b")
     assert {each["version"] for each in work.shop.notes("run")} == {"wide"}
@@ -227,8 +227,10 @@ async def test_an_instance_that_starts_while_another_decides_is_not_passed_by(
     await work.shop.js.client.subscribe("jetrunner.shop.status", cb=hear)
     work.shop.write(first)
     work.processes.append(work.shop.run())
-    async with asyncio.timeout(20):
-        await asked.wait()
+    try:
+        await eventually(asked.is_set, within=20)
+    except AssertionError:
+        pytest.fail(f"it has asked nobody:\n{work.processes[-1].output}")
     await asyncio.sleep(after)  # it listens for answers for 1.5 s
     work.shop.write(second)
     late = work.shop.run()

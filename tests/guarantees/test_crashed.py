@@ -156,7 +156,7 @@ async def test_a_suspect_does_not_run_alone_beside_a_handler_that_ignored_its_ti
     await shop.order(1, note="suspect")
     await shop.noted("run")
     await shop.js.publish("$KV.jetrunner.start.shop.charge.ORDERS.1", b"2")  # as an earlier version leaves it
-    await process.seen(r"charge: ORDERS:1 cannot run alone here now")
+    await process.seen(r"charge: ORDERS:1 waits to run alone in this process")
     await shop.order(*range(2, 10))
     await shop.noted("run", 9)
     (shop.project.root / "open").touch()

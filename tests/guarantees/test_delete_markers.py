@@ -1,4 +1,4 @@
-"""Delete markers: what the server stores in the place of a subject's last message is no message, and is settled unrun."""
+"""Delete markers: what the server stores in the place of a subject's last message is not a message, and is settled unrun."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_a_marker_runs_nothing_and_is_no_dead_letter(shop: Shop, kind: str
     await shop.settled("charge-0-0" if kind == "ordered" else "charge")
     assert [each["id"] for each in shop.notes("run")] == [7, 1, 2]
     assert await shop.dead() == []
-    await process.seen("charge: ORDERS:3 marks that its subject's last message is gone")
+    await process.seen("charge: ORDERS:3 is the server's marker of a deleted message")
 
 
 async def test_a_marker_is_settled_in_its_place_in_the_order(shop: Shop) -> None:

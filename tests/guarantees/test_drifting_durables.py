@@ -154,7 +154,7 @@ async def test_the_filter_of_a_shard_is_put_back_and_nothing_is_passed_over(shop
         "STREAM.PURGE.KV_jetrunner", {"filter": floor}
     )  # it is saved again before the durable goes
     await shop.order(*range(5, 10))
-    await process.seen("durable shop-work-0-0 on ORDERS was deleted; it goes on after 5", within=40)
+    await process.seen("durable shop-work-0-0 on ORDERS was deleted; it is created again after 5", within=40)
     await eventually(lambda: {each["id"] for each in shop.notes("done")} == set(range(10)), within=40)
 
 
@@ -166,7 +166,7 @@ async def test_what_the_server_gave_up_is_sent_back_once_that_can_be_stored_agai
     numbers: set[int] = set()
 
     def given_up() -> bool:
-        return "what the server gave up is not sent back yet" in process.output
+        return "messages that the server gave up cannot be sent back yet" in process.output
 
     while not given_up():  # the limit may be put back before the server has given up anything
         number = 2 * len(numbers) + 2

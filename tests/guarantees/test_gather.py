@@ -79,7 +79,7 @@ async def test_a_part_that_comes_after_the_end_is_dropped(
         await app.publish("priced.drop", {"n": 0}, headers=place(part))
         await app.settled()
         assert len(await totals(app)) == 1
-        assert "total: dropped, since the event was joined before: " in caplog.text
+        assert "total: late parts of an event that was joined before are dropped: " in caplog.text
 
 
 async def test_a_part_that_comes_twice_counts_once(jetrunner: Jetrunner) -> None:

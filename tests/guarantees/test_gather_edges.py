@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
-from runner import Context, consume, gather
-from runner.jetstream.gathered import Event
+from runner import Context, Reject, consume, gather
+from runner.jetstream.gathered import SplitEvent
 from runner.testing.app import App, Output
 from runner.testing.plugin import Jetrunner
 from tests.support.eventually import eventually
@@ -34,8 +35,8 @@ async def made(app: App, count: int) -> list[Output]:
     return await eventually(all_of_them)
 
 
-def event_of(part: Output) -> Event:
-    return Event("test", "total", place(part)["Jetrunner-Batch"])
+def event_of(part: Output) -> SplitEvent:
+    return SplitEvent("test", "total", place(part)["Jetrunner-Batch"])
 
 
 async def stored(app: App, parts: list[Output]) -> None:
@@ -140,6 +141,36 @@ async def test_a_stream_of_parts_that_is_deleted_is_made_anew_and_the_end_of_its
         await stored(app, parts[1:])
         await app.settled()
         assert await joined(app) == [([1], [0])]
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_an_event_that_is_being_joined_while_the_stream_of_parts_is_deleted_ends_once(
+    jetrunner: Jetrunner, refuses: bool
+) -> None:
+    runs, goes_on = anyio.Event(), anyio.Event()
+
+    @gather("priced.{name}", output="totals.{name}", retry=QUICK, expires=2.0)
+    async def total(lines: list[Line], name: str) -> dict[str, Any]:
+        runs.set()
+        await goes_on.wait()
+        if refuses:
+            raise Reject("not these")
+        return {"id": name, "lines": [line.n for line in lines], "missing": []}
+
+    async with jetrunner(split, total) as app, RawJetStream.connect(app.url) as raw:
+        parts = await made(app, 2)
+        for part in parts:
+            await app.publish("priced.1", part.body, headers=place(part))
+        await runs.wait()
+        await raw.api("STREAM.DELETE.GATHER")
+        goes_on.set()
+        await app.settled()
+        assert await joined(app) == ([] if refuses else [([0, 1], [])])
+        assert [each.reason for each in await app.dead_letters()] == ["rejected"] * refuses
+        if not refuses:
+            await stored(app, parts[:1])
+            await app.settled()
+            assert await joined(app) == [([0, 1], [])], "a part that comes late is dropped"
 
 
 FORGED = {"Jetrunner-Batch": "f" * 32, "Jetrunner-Index": "0", "Jetrunner-Count": "3"}

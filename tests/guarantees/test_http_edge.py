@@ -21,9 +21,11 @@ pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 SOURCE = """
     import asyncio
+    from pathlib import Path
     from runner import Context, reply, route
 
     VERSION = 1
+    ASKED = Path(__file__).parents[1] / "asked"
 
     @reply("quote.{number}", idempotent=True)
     async def quote(number: int) -> int:
@@ -37,6 +39,8 @@ SOURCE = """
 
     @route("GET", "/slow")
     async def slow() -> str:
+        with ASKED.open("a") as file:
+            file.write("x")
         await asyncio.sleep(1.0)
         return "done"
 """
@@ -87,11 +91,13 @@ async def test_a_reload_under_load_costs_no_request(project: Project) -> None:
 async def test_a_stop_answers_what_has_come(project: Project) -> None:
     port = free_port()
     gateway = project.start("gateway", "--listen", f"127.0.0.1:{port}")
+    begun = project.root / "asked"
+    begun.touch()
     await gateway.seen("ready", within=60)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         assert (await client.get("/version/1")).text == "1"
         asked = [asyncio.create_task(client.get("/slow")) for _ in range(20)]
-        await asyncio.sleep(0.5)
+        await eventually(lambda: begun.stat().st_size == 20, within=20)
         os.kill(gateway.pid, signal.SIGTERM)
         answers = [await each for each in asked]
     assert [each.text for each in answers] == ["done"] * 20

@@ -104,7 +104,9 @@ async def test_a_delayed_output_waits_while_its_stream_confirms_nothing_and_is_s
     await shop.order(1)
     await shop.settled("charge")
     await silence(shop)
-    await process.seen("a delayed message to paid.1: stream PAID confirms nothing", within=20)
+    await process.seen(
+        "a delayed message to paid.1 cannot be published yet: stream PAID confirms nothing", within=20
+    )
     before = len(await shop.js.messages("PAID"))
     await eventually(lambda: process.output.count("PAID confirms nothing") > 1, within=20)
     assert len(await shop.js.messages("PAID")) == before

@@ -66,7 +66,7 @@ BEHAVIOURS = """
         return Paid(order.id)
 """
 FUNCTION = """
-    @consume("orders.{name}.{{k}}"{options}, timeout=0.5, retry=RetryPolicy.fixed(0.01, attempts=2))
+    @consume("orders.{name}.{{k}}"{options}, timeout=1.5, retry=RetryPolicy.fixed(0.01, attempts=2))
     {decorated}async def {name}({takes}):
         {body}
 """
@@ -137,7 +137,7 @@ HOOK = """
 
 @pytest.mark.parametrize(
     ("traces", "hooks"),
-    [("none", ""), ("console", ""), ("otlp", ""), ("otlp", HOOK)],
+    [("none", ""), ("console", ""), pytest.param("otlp", "", marks=pytest.mark.thorough), ("otlp", HOOK)],
     ids=["none", "console", "otlp", "otlp and a hook"],
 )
 async def test_the_same_becomes_of_a_message_whatever_it_carries_and_its_handler_takes(

@@ -146,7 +146,7 @@ async def test_what_is_parked_runs_when_the_function_keeps_no_order_any_more(sho
     await stopped(process)
     shop.write(charge())
     process = await running(shop)
-    await process.seen("keeps no order any more: of key anna, 0 dead letters and 2 parked messages")
+    await process.seen("no longer keeps order: of key anna, 0 dead letters and 2 parked messages")
     await eventually(lambda: {2, 3} <= set(done(shop)), within=20)
     await eventually(lambda: holds(shop.js, "PARKED", 0), within=20)
     assert shop.project.json("deadletter", "list", "--parked") == []

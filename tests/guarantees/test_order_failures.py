@@ -129,7 +129,7 @@ async def test_a_failure_waits_for_the_server_to_be_counted(
     await eventually(lambda: noted(project, "start") == [(1, 1)], within=20)
     nats_server.kill()
     (project.root / "open").touch()
-    await process.seen(r"failure 1 of message 1 waits since \d+ s")
+    await process.seen(r"failure 1 of message 1: no success for \d+ s")
     await asyncio.to_thread(nats_server.start)
     await eventually(lambda: noted(project, "done") == [(1, 2)], within=20)
     assert noted(project, "start") == [(1, 1), (1, 2)]
@@ -145,7 +145,7 @@ async def test_a_message_settled_in_an_outage_has_failed_no_more_often(
     await eventually(lambda: noted(project, "start") == [(1, 1), (1, 2)], within=20)
     nats_server.kill()
     (project.root / "open").touch()
-    await process.seen(r"the count of message 1's failures stays for now")
+    await process.seen(r"the count of failures of message 1 cannot be deleted yet")
     await process.seen(r"LEDGER:1 could not be settled")  # what is known of its start stays, too
     await asyncio.to_thread(nats_server.start)
     await post(js, 2)
@@ -169,7 +169,7 @@ async def test_one_that_cannot_run_alone_has_not_failed(
     await eventually(is_abandoned)
     await js.publish("$KV.jetrunner.start.shop.post.LEDGER.1", b"2")  # as two deaths leave it
     await post(js, 1, fails=1)
-    await eventually(lambda: process.output.count("LEDGER:1 cannot run alone here") >= 3)
+    await eventually(lambda: process.output.count("LEDGER:1 waits to run alone in this process") >= 3)
     (project.root / "open").touch()
     await eventually(lambda: noted(project, "done") == [(1, 2)])
     assert noted(project, "start") == [(1, 1), (1, 2)]
@@ -214,5 +214,5 @@ async def test_what_waited_while_another_ran_alone_does_not_start_once_the_lease
         (project.root / "open").touch()
         await eventually(lambda: any(note["pid"] == first.pid for note in project.journal("ended")))
         proxy.thaw()
-        await first.seen("is another instance's now")
+        await first.seen("another instance owns shard")
         assert [note["pid"] for note in project.journal("start")] == [second.pid]

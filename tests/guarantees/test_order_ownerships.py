@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 
 from runner.core.identity import shard_durable
 from runner.core.sharding import Sharding
-from runner.ordered.recorded import Record
+from runner.ordered.recorded import SettlementRecord
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.ledger import streams
@@ -30,7 +30,7 @@ STREAMS = {
     "audit": 'name = "AUDIT"\nsubjects = ["audit.*"]',
 }
 DURABLE = shard_durable("shop", "post", 0, 0)
-LOST = "is another instance's now"
+LOST = "another instance owns shard"
 TOP = """
     import asyncio
     import time
@@ -348,9 +348,9 @@ async def test_a_shard_is_handed_over_once_the_server_has_said_which_acks_it_kno
         (project.root / "forgetful").unlink()
         (project.root / "open").touch()
 
-        async def record() -> tuple[int, Record]:
+        async def record() -> tuple[int, SettlementRecord]:
             last = (await js.messages("KV_jetrunner", "$KV.jetrunner.settled.>"))[-1]
-            return last.sequence, msgspec.msgpack.decode(last.body, type=Record)
+            return last.sequence, msgspec.msgpack.decode(last.body, type=SettlementRecord)
 
         early, _ = await record()
         number = 2

@@ -282,9 +282,9 @@ async def test_a_key_whose_dead_letter_is_gone_stays_parked_until_the_rest_is_br
 
 
 async def test_a_message_that_has_expired_parks_nothing(shop: Shop, make_project: Callable[..., Any]) -> None:
-    await shop.open(CHARGE.replace('ordered_by="customer",', 'ordered_by="customer", max_age=0.2,'))
+    await shop.open(CHARGE.replace('ordered_by="customer",', 'ordered_by="customer", max_age=2.0,'))
     await order(shop, "anna", 1)
-    await eventually(lambda: _older(shop, 1.0))
+    await eventually(lambda: _older(shop, 2.1))
     await running(shop)
     letter = await shop.dead_letter()
     assert reason(letter) == "expired"

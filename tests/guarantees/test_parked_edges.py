@@ -52,6 +52,16 @@ def redrive(shop: Shop) -> None:
     assert told.code == 0, told.stderr
 
 
+async def held_on_its_way_back(shop: Shop) -> None:
+    """Park the key with a message that is rejected and one behind it, and bring it back: the first waits while `hold` is there."""
+    (shop.project.root / "reject").touch()
+    await order(shop, 1, 2)
+    await eventually(lambda: counted(shop, 1), within=20)
+    (shop.project.root / "hold").touch()
+    (shop.project.root / "reject").unlink()
+    redrive(shop)
+
+
 async def crashed(shop: Shop) -> bool:
     return [reason(letter) for letter in await shop.dead()] == ["crashed"]
 
@@ -150,6 +160,23 @@ async def test_what_is_parked_in_a_stream_made_again_while_its_key_comes_back_ru
     await eventually(lambda: counted(shop, 0))
 
 
+async def test_what_has_run_on_its_way_back_does_not_run_again_though_the_server_is_away_for_long(
+    shop: Shop, nats_server: NatsServer
+) -> None:
+    await shop.open(CHARGE.replace("timeout=0.3", "timeout=60.0"))
+    shop.project.function("patience", "from runner.ordered import unpark\n\nunpark.PATIENCE_SECONDS = 0.2\n")
+    process = shop.run()
+    await held_on_its_way_back(shop)
+    await eventually(lambda: len(shop.notes("start")) == 2, within=20)
+    await asyncio.to_thread(nats_server.stop)
+    (shop.project.root / "hold").unlink()
+    await process.seen(r"the end of a message of key eu.anna: no success for \d+ s yet")
+    await asyncio.to_thread(nats_server.start)
+    await eventually(lambda: done(shop) == [1, 2], within=20)
+    assert [each["id"] for each in shop.notes("start")] == [1, 1, 2], "the first was rejected, then redriven"
+    await eventually(lambda: counted(shop, 0))
+
+
 async def large(shop: Shop, number: int) -> int:
     """One that fits as it is, and not with headers of ours; the size of its note."""
     size = LIMIT - len('{"id": 2, "note": ""}') - len("NATS/1.0\r\nTenant: a\r\n\r\n")
@@ -160,12 +187,7 @@ async def large(shop: Shop, number: int) -> int:
 async def test_very_many_newer_messages_wait_and_stop_no_other_key(shop: Shop) -> None:
     await shop.open(CHARGE.replace("timeout=0.3", "timeout=60.0"))
     shop.run()
-    (shop.project.root / "reject").touch()
-    await order(shop, 1, 2)
-    await eventually(lambda: counted(shop, 1), within=20)
-    (shop.project.root / "hold").touch()
-    (shop.project.root / "reject").unlink()
-    redrive(shop)
+    await held_on_its_way_back(shop)
     await eventually(lambda: [each["id"] for each in shop.notes("start")] == [1, 1])
     for number in range(3, 1503):
         await shop.js.client.publish("orders.anna.eu.created", b'{"id": %d}' % number)

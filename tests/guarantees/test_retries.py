@@ -56,7 +56,7 @@ async def test_each_constructor_of_the_policy_waits_as_it_says(shop: Shop) -> No
 
 async def test_full_jitter_starts_at_no_wait_at_all(shop: Shop) -> None:
     await shop.open("""
-        @consume("orders.{id}", retry=RetryPolicy(attempts=2, delay=0.5))
+        @consume("orders.{id}", retry=RetryPolicy(attempts=2, delay=2.0))
         async def charge(order: Order, ctx: Context) -> None:
             note("run", id=order.id)
             if ctx.attempt == 1:
@@ -69,7 +69,7 @@ async def test_full_jitter_starts_at_no_wait_at_all(shop: Shop) -> None:
     for number in range(40):
         first, second = [each["at"] for each in shop.notes("run") if each["id"] == number]
         waited.append(second - first)
-    assert min(waited) < 0.25 < max(waited) < 1.0
+    assert min(waited) < 1.0 < max(waited) < 4.0
     assert await shop.dead() == []
 
 

@@ -192,7 +192,7 @@ async def test_run_makes_a_schedule_that_is_missing_and_tells_of_one_that_is_ano
     await process.ended()
     shop.write(BEAT.replace("@every 1s", "@every 60s"))
     other = await ready(shop.run())
-    await other.seen("the schedule of beat on the server is another one")
+    await other.seen("the schedule of beat on the server differs")
     (still,) = await shop.js.messages("JETRUNNER", "$JETRUNNER.cron.shop.beat")
     assert still.sequence == there.sequence
 

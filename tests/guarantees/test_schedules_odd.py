@@ -197,7 +197,7 @@ async def test_of_two_releases_with_other_schedules_each_firing_runs_once(shop: 
     await started(shop)
     shop.write(beat("@every 3s"))
     newer = await started(shop)
-    assert any("is another one" in line for line in newer.stderr)
+    assert any("on the server differs" in line for line in newer.stderr)
     await shop.project.applied()
     for _ in range(3):
         await goes_on(shop)

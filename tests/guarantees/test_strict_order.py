@@ -166,7 +166,7 @@ async def test_a_shards_durable_deleted_while_nobody_runs_goes_on_at_its_floor(
     assert sorted(note["number"] for note in project.journal("start")) == sorted(
         100 * life + number for life in range(3) for number in range(40)
     )
-    assert "goes on after" in runner.output
+    assert "is created again after" in runner.output
 
 
 async def test_a_shard_that_rests_is_not_asked_for_its_floor(

@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runner.core.history import NOTHING, Answers, Identity, State, Verdict, begin, judge, void
+from runner.core.history import NOTHING, HistoryAnswers, Identity, StreamState, Verdict, begin, judge, void
 from runner.core.ordering import Ordering
 
 REMEMBERED = 4
@@ -323,18 +323,20 @@ class History(RuleBasedStateMachine):
 
     def verdict(self, known: Identity) -> Verdict:
         stream = self.stream
-        state = State(stream.created, 1, stream.last, stream.identity(stream.last).stored_ns, self.clock)
-        answers = Answers()
+        state = StreamState(
+            stream.created, 1, stream.last, stream.identity(stream.last).stored_ns, self.clock
+        )
+        answers = HistoryAnswers()
         while True:
             said = judge(known, state, answers)
             if not isinstance(said, str):
                 return said
             if said == "stands":
                 stands = stream.message(known.sequence).stored_ns if known.sequence <= stream.last else 0
-                answers = Answers(stands, answers.later)
+                answers = HistoryAnswers(stands, answers.later)
             else:
                 later = (each.sequence for each in stream.messages if each.stored_ns > known.stored_ns)
-                answers = Answers(answers.stands, next(later, 0))
+                answers = HistoryAnswers(answers.stands, next(later, 0))
 
     def recover(self) -> None:
         me, stream = self.me, self.stream

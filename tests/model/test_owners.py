@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from runner.core.death import Inquest, Sighting
 from runner.core.lease import CLAIMS_SECONDS, TTL_SECONDS, Lease
-from runner.core.takeover import Bury, Confirm, HandOver, Owner, Release, Standing, Take, Vacate, decide
+from runner.core.takeover import Bury, Confirm, HandOver, Owner, Release, SeenClaim, Take, Vacate, decide
 
 B = 0.045
 NAMES = ("ann", "bob", "cy")
@@ -64,7 +64,7 @@ class Instance(Struct):
     held: int | None = None  # the revision of the claim that it holds
     refused: bool = False  # the claim that it held is not there any more
     seen: float = -inf  # when the claim that it holds, or held, was last found as it was written
-    known: Standing = Standing()
+    known: SeenClaim = SeenClaim()
     vacant: float = inf  # since when a vacant claim is known to stand at its revision
     sightings: dict[str, Sighting] = field(default_factory=dict)
     connection: int = 0  # 0: none that it knows of
@@ -143,7 +143,7 @@ class Owners(RuleBasedStateMachine):
         for each in self.all.values():
             each.connection, each.writes, each.pings = 0, [], []
             each.lease = each.lease.disconnected()
-            each.sightings, each.known, each.vacant = {}, Standing(readable=False), inf
+            each.sightings, each.known, each.vacant = {}, SeenClaim(readable=False), inf
 
     @rule(member=MEMBER, place=st.integers(0, 3), answered=st.booleans())
     def a_write_arrives(self, member: str, place: int, *, answered: bool) -> None:
@@ -264,7 +264,7 @@ class Owners(RuleBasedStateMachine):
             each.vacant = inf
         elif each.known.revision != revision or each.vacant == inf:
             each.vacant = self.now
-        each.known = Standing(value if value != VACANT else "", revision, readable=bool(revision))
+        each.known = SeenClaim(value if value != VACANT else "", revision, readable=bool(revision))
 
     @rule(member=MEMBER)
     def it_confirms_its_claim(self, member: str) -> None:

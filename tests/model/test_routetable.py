@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-from runner.core.http.backend import Call
-from runner.core.http.route import Condition, Exact, Path, Pattern, Prefix, Route, Source, Weighted
+from runner.core.http.backend import FunctionBackend
+from runner.core.http.route import Condition, Exact, Path, Pattern, Prefix, Route, RouteSource, Weighted
 from runner.core.http.routetable import Matched, RouteTable
 
 SEGMENTS = ["a", "a", "a", "a", "b", "b", ""]
 HOSTS = ["a.com", "b.a.com", "b.a.com", "c.b.a.com", "d.c.b.a.com", "com", "x.org", ""]
 DECLARED = ["a.com", "b.a.com", "*.a.com", "*.b.a.com", "*.com", "x.org"]
-SOURCES: list[Source] = ["own", "ingress", "httproute"]
+SOURCES: list[RouteSource] = ["own", "ingress", "httproute"]
 
 T = TypeVar("T")
 METHODS = ["GET", "GET", "POST", "HEAD", "DELETE"]
@@ -48,7 +48,7 @@ def a_route(random: Random) -> Route:
         methods=some(random, ["GET", "POST"], 1),
         headers=tuple(Condition(name, "1") for name in some(random, ["x", "y"], 2)),
         query=tuple(Condition(name, "1") for name in some(random, ["x", "y"], 2)),
-        backends=(Weighted(Call("f")),),
+        backends=(Weighted(FunctionBackend("f")),),
         order=random.choice([(0.0, ""), (1.0, "a"), (1.0, "b")]),
     )
 

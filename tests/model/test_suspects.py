@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from runner.core.poison import ALONE, CELL, FREE, Record, Start, may_start, next_step
+from runner.core.poison import ALONE, CELL, FREE, Start, StartRecord, may_start, next_step
 from runner.core.settlement import Crashed
 
 PROCESSES = 4
@@ -53,7 +53,7 @@ class Suspects(RuleBasedStateMachine):
         self.killers: set[int] = set()
         self.waiting: set[int] = set()
         self.delivered: list[int] = []  # one a message: how often
-        self.records: dict[int, Record] = {}
+        self.records: dict[int, StartRecord] = {}
         self.processes = [Process() for _ in range(PROCESSES)]
         self.killed: set[str] = set()
         """Processes that were killed from outside."""
@@ -91,7 +91,7 @@ class Suspects(RuleBasedStateMachine):
     def start(self, message: int, process: Process) -> None:
         stage = FREE
         if self.delivered[message] > 1:
-            record = self.records.get(message, Record(0))
+            record = self.records.get(message, StartRecord(0))
             step = next_step(record, self.silent(record, process))
             if isinstance(step, Crashed):
                 # It waits some seconds: whoever lives is back by then.
@@ -110,12 +110,14 @@ class Suspects(RuleBasedStateMachine):
         if not process.lets_in(message, stage):
             return  # given back: it comes again later, and nothing was recorded
         if stage:
-            self.records[message] = self.records.get(message, Record(0)).started(Start(process.name, stage))
+            self.records[message] = self.records.get(message, StartRecord(0)).started(
+                Start(process.name, stage)
+            )
             process.owed.pop(message, None)
         self.waiting.discard(message)
         process.running[message] = stage
 
-    def silent(self, record: Record, process: Process) -> set[str]:
+    def silent(self, record: StartRecord, process: Process) -> set[str]:
         answer = {each.name for each in self.processes if each.connected}
         return {start.instance for start in record.starts} - answer
 
@@ -155,7 +157,7 @@ class Suspects(RuleBasedStateMachine):
             process.lost.discard(message)
             process.owed[message] = CELL
             return
-        record = self.records.get(message, Record(0)).without(process.name)
+        record = self.records.get(message, StartRecord(0)).without(process.name)
         self.records[message] = record.started(Start(f"cell-{next(names)}", CELL, seen=True))
         self.waiting.add(message)
 

@@ -78,7 +78,7 @@ async def test_an_instance_that_does_not_tell_of_itself_twice_is_forgotten(app: 
         await eventually(lambda: directory.peers["shop", "b"].told_in == directory.round)
     directory.ask(later + ASK_SECONDS + 1)
     assert list(directory.peers) == [("shop", "b")]
-    assert [[*each.peers] for each in directory.targets.values()] == [["b"]]
+    assert [[*each.peers] for each in directory.callees.values()] == [["b"]]
     assert await app.request("quote.1", None) == "b"
 
 
@@ -96,12 +96,12 @@ async def test_who_answers_again_after_it_was_forgotten_is_learned_again(app: Ap
 async def test_no_more_subjects_are_learned_than_there_is_room_for(
     app: App, instance: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.requests.directory.MOST_TARGETS", 3)
+    monkeypatch.setattr("runner.requests.directory.MOST_CALLEES", 3)
     one = await instance("a", subjects={f"quote{number}.*": True for number in range(5)})
     directory = app._requester.directory
     await known(app, "a")
-    assert len(directory.targets) == 3
+    assert len(directory.callees) == 3
     assert await app.request("quote4.1", None) == "a"  # as any client would ask
     assert one.asked[-1].subject == "quote4.1"
     await one.tell(gone=True)
-    await eventually(lambda: not directory.targets)
+    await eventually(lambda: not directory.callees)

@@ -118,8 +118,8 @@ async def test_an_asker_that_stood_still_itself_takes_nobody_for_frozen(app: App
     assert len(one.asked) + len(other.asked) == 1
     assert not any(
         each.ejections
-        for target in app._requester.directory.targets.values()
-        for each in target.balancer.backends.values()
+        for callee in app._requester.directory.callees.values()
+        for each in callee.balancer.backends.values()
     )
     (had,) = [each for each in (one, other) if each.asked]
     await had.asked[0].respond(b'"late"')

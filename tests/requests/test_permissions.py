@@ -96,7 +96,7 @@ async def test_who_may_not_ask_whether_an_instance_lives_takes_none_for_frozen(
         async with connect(nats.url_as("asker", "asker")) as app:
             for number in range(3):
                 assert await app.request(f"quote.{number}", None, returns=int, timeout=10.0) == number
-            (target,) = app._requester.directory.targets.values()
-            assert [each.ejections for each in target.balancer.backends.values()] == [0]
+            (callee,) = app._requester.directory.callees.values()
+            assert [each.ejections for each in callee.balancer.backends.values()] == [0]
     finally:
         nats.stop()

@@ -216,8 +216,8 @@ async def test_a_request_that_is_taken_back_leaves_nothing(app: App, instance: H
     requester = app._requester
     assert not requester._waiting
     assert [each.outstanding for each in requester.directory.peers.values()] == [{}]
-    (target,) = requester.directory.targets.values()
-    assert [each.outstanding for each in target.balancer.backends.values()] == [0]
+    (callee,) = requester.directory.callees.values()
+    assert [each.outstanding for each in callee.balancer.backends.values()] == [0]
 
 
 async def test_nobody_at_all(app: App) -> None:

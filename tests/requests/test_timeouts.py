@@ -10,7 +10,7 @@ import pytest
 
 from runner.client import App
 from runner.errors import TooLarge
-from runner.requests.request import Try
+from runner.requests.outgoingrequest import Try
 from tests.requests.conftest import Here
 from tests.support.eventually import eventually
 from tests.support.server import NatsServer
@@ -23,8 +23,8 @@ def nothing_waits(app: App) -> None:
     requester = app._requester
     assert not requester._waiting
     assert [each.outstanding for each in requester.directory.peers.values()] == [{}]
-    for target in requester.directory.targets.values():
-        assert [each.outstanding for each in target.balancer.backends.values()] == [0]
+    for callee in requester.directory.callees.values():
+        assert [each.outstanding for each in callee.balancer.backends.values()] == [0]
 
 
 @pytest.mark.parametrize("timeout", [inf, -inf, nan, 0, 0.0, -1])
@@ -32,7 +32,7 @@ async def test_a_timeout_that_is_none_is_refused_and_leaves_nothing(
     app: App, instance: Here, timeout: float
 ) -> None:
     one = await instance("a")
-    with pytest.raises(ValueError, match=f"timeout={timeout} is no number of seconds above 0"):
+    with pytest.raises(ValueError, match=f"timeout={timeout} is not a number of seconds above 0"):
         await app.request("quote.1", None, timeout=timeout)
     assert await app.request("quote.2", None) == "a"
     assert len(one.asked) == 1

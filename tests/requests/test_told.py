@@ -84,7 +84,7 @@ async def test_what_waits_for_a_connection_goes_to_those_that_are_there_then(
     requester.directory.forget(requester.directory.peers["shop", "a"])
     nats_server.start()
     assert await asking == "a"
-    assert request.target is None or request.target.peers
+    assert request.callee is None or request.callee.peers
 
 
 async def test_what_may_have_run_goes_to_no_release_that_is_not_idempotent_any_more(

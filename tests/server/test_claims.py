@@ -158,5 +158,5 @@ async def test_an_instance_that_was_buried_writes_no_claim_again_that_the_bucket
     await ledger.close()
     await ledger.judge()
     assert not ledger.problems, ledger.explain()
-    lost = [line for line in taker.process.stderr if "is another instance's now" in line]
+    lost = [line for line in taker.process.stderr if "another instance owns shard" in line]
     assert not lost, "its shards were given to the one that had lost them"

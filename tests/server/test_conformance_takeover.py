@@ -79,12 +79,14 @@ async def test_a_forged_nak_of_what_is_acked_or_was_never_delivered_is_ignored(
         await message.ack()
     await js.publish("s.a", b"new")
     await forge(js, "S", "c", b"-NAK", 0, 2, 3, 6, 7, 1000)
+    # Answers come one after the other: the server has seen all before this one.
+    await pulled.messages[3].ack_sync()
     heir = Pulling(js, "S", "c")
     await heir.ask(10, expires=0.3)
     await eventually(lambda: heir.statuses)
     assert heir.sequences == [6]
     assert heir.deliveries == [1]
-    assert (await js.consumer("S", "c"))["num_ack_pending"] == 4
+    assert (await js.consumer("S", "c"))["num_ack_pending"] == 3
 
 
 async def test_a_forged_ack_settles_a_message(pulled: Pulling, js: RawJetStream) -> None:

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from runner.config import Settings
 from runner.core.address import Address
-from runner.core.failed import Failed
+from runner.core.failurerecord import FailureRecord
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.delivery import Delivery
@@ -85,10 +85,11 @@ def make_owner(connection: Connection, tasks: TaskGroup) -> Callable[[], Owner]:
     return lambda: Owner(connection, tasks)
 
 
-async def stored(js: RawJetStream) -> dict[int, Failed]:
+async def stored(js: RawJetStream) -> dict[int, FailureRecord]:
     messages = await js.messages("KV_jetrunner", KEYS + ">")
     return {
-        int(each.subject.removeprefix(KEYS)): msgspec.json.decode(each.body, type=Failed) for each in messages
+        int(each.subject.removeprefix(KEYS)): msgspec.json.decode(each.body, type=FailureRecord)
+        for each in messages
     }
 
 
@@ -241,7 +242,7 @@ async def test_what_is_known_is_written_over_what_stands_in_a_bucket_that_went_b
     now = await stored(js)
     await js.api("STREAM.PURGE.KV_jetrunner")
     await js.publish(f"{KEYS}1", older[0].body)
-    await js.publish(f"{KEYS}2", msgspec.json.encode(Failed(7, message=STORED - 1)))
+    await js.publish(f"{KEYS}2", msgspec.json.encode(FailureRecord(7, message=STORED - 1)))
     await owner.failures.rewrite()
     assert await stored(js) == now
     await owner.failures.next_attempt(owner.deliver(1), 0.0)
@@ -256,7 +257,7 @@ async def test_an_owner_that_has_lost_the_shard_writes_nothing_over_its_successo
 ) -> None:
     await owner.failures.next_attempt(owner.deliver(1), 0.0)
     await js.api("STREAM.PURGE.KV_jetrunner")
-    await js.publish(f"{KEYS}1", msgspec.json.encode(Failed(1, message=STORED, due=5.0)))
+    await js.publish(f"{KEYS}1", msgspec.json.encode(FailureRecord(1, message=STORED, due=5.0)))
     owner.owns = False
     await owner.failures.rewrite()
     assert (await stored(js))[1].due == 5.0

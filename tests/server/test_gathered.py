@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from runner.jetstream import ownstreams
-from runner.jetstream.gathered import Event, Gathered
+from runner.jetstream.gathered import Gathered, SplitEvent
 from tests.server.conftest import Connects
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
-EVENT = Event("shop", "total", "0" * 32)
+EVENT = SplitEvent("shop", "total", "0" * 32)
 
 
 async def test_what_somebody_else_writes_beside_the_parts_is_passed_over(

@@ -102,11 +102,10 @@ async def test_counters_lose_no_digit() -> None:
         stats=stats,
         unsettled=0,
         busy=0,
-        unacked=0,
-        lag=0.0,
         joins=None,
-        throttled="",
-        pending=987_654_321,
+        shards=None,
+        intake=SimpleNamespace(pending=987_654_321, unacked=0, lag=0.0),
+        throttled=False,
         unkept=0,
     )
     metrics = Health([function], lambda: "").metrics()[1].decode()

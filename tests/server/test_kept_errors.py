@@ -58,7 +58,7 @@ async def test_a_stream_that_cannot_be_made_is_tried_for_and_told_of_once(
     assert kept.unkept["charge"] == 31
     assert asked == [CREATE] * tries
     assert [each.levelname for each in caplog.records if "kept" in each.message] == ["WARNING"]
-    assert not [each for each in caplog.records if "not allowed to create" in each.message]
+    assert not [each for each in caplog.records if "no permission to create" in each.message]
 
 
 def an_error() -> KeptError:

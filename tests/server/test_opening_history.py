@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from runner.cluster.rollover import Reader, Rollover
+from runner.cluster.rollover import OrderedReader, Rollover
 from runner.config import Settings
 from runner.core.generation import OpenGeneration
 from runner.core.history import Identity
@@ -19,7 +19,7 @@ from tests.support.jetstream import RawJetStream
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(90)]
 
-READER = Reader("post", "LEDGER", "ledger.*")
+READER = OrderedReader("post", "LEDGER", "ledger.*")
 
 
 def held(_owner: str, _revision: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -83,7 +84,7 @@ async def test_a_deleted_durable_goes_on_at_its_ack_floor(
         await orders.publish("orders.1", {"id": number})
     assert sorted(await handled(project, set(range(60)))) == list(range(60)), "nothing ran again"
     assert process.running
-    await process.seen("was deleted; it goes on after 40")
+    await process.seen("was deleted; it is created again after 40")
 
 
 async def test_a_durable_deleted_while_nothing_runs_goes_on_at_its_ack_floor(
@@ -133,7 +134,7 @@ async def test_a_deleted_dead_letter_stream_is_made_again_and_takes_every_dead_l
     await eventually(buried)
     await eventually(lambda: orders.settled("ORDERS", "shop-charge"))
     assert process.running
-    assert "stream DEADLETTERS was gone; it is there again" in process.output
+    assert "stream DEADLETTERS was deleted, and is created again" in process.output
 
 
 async def test_our_own_stream_deleted_is_made_again_and_redrives_and_delays_go_on(
@@ -149,6 +150,19 @@ async def test_our_own_stream_deleted_is_made_again_and_redrives_and_delays_go_o
     await eventually(partial(again_reads, orders))
     await orders.publish("$JETRUNNER.again.shop.charge", {"id": 3})
     await handled(project, {3})
+    assert process.running
+
+
+async def test_our_own_stream_is_made_again_once_the_server_has_removed_its_files(
+    project: Project, orders: RawJetStream
+) -> None:
+    """A stream that is made while the server still removes the files of one of that name stores nothing (2.15.1)."""
+    process = await started(project, orders)
+    before = datetime.now(UTC)
+    await orders.api("STREAM.DELETE.JETRUNNER")
+    there = await eventually(lambda: orders.stream("JETRUNNER"))
+    made = datetime.fromisoformat(there["created"])
+    assert made - before >= timedelta(seconds=0.3)
     assert process.running
 
 

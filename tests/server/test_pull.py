@@ -13,9 +13,10 @@ import pytest
 from nats.aio.msg import Msg
 
 from runner.config import Settings
-from runner.jetstream import consumer, pull
+from runner.jetstream import consumer, pull, withheld
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.inflight import InFlight
 from runner.jetstream.pull import Pull
 from runner.jetstream.reader import abort
 from tests.server.conftest import Connects
@@ -134,6 +135,30 @@ async def test_a_message_that_comes_again_while_it_is_in_work_is_not_another_one
         await eventually(lambda: js.settled("ORDERS", "shop-charge"))
 
 
+async def test_what_comes_again_by_a_request_that_was_written_off_does_not_keep_the_pull_from_asking(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    async def waiting(requests: int) -> bool:
+        return int((await js.consumer("ORDERS", "shop-charge"))["num_waiting"]) == requests
+
+    def renewed(reader: Reader, before: set[bytes]) -> bool:
+        return not before & {delivery.reply for delivery in reader.arrived}
+
+    await js.create("ORDERS", ["orders.>"])
+    await fill(js, 4)
+    async with connected(nats_server.url) as connection, reading(connection, limit=10) as reader:
+        await eventually(partial(arrived, reader, 4))
+        reader.pull.ask_again()  # the server holds the first request for 6 more messages, and this one for 6
+        await eventually(partial(waiting, 2))
+        for _ in range(3):  # 12 deliveries: the server holds no request of before
+            before = {delivery.reply for delivery in reader.arrived}
+            for reply in before:
+                connection.wire.answer(reply, b"-NAK")  # not ours: as if the server had lost patience
+            await eventually(partial(renewed, reader, before))
+        await fill(js, 4)
+        await eventually(partial(arrived, reader, 8))
+
+
 @pytest.mark.parametrize("how", ["kill", "cut", "freeze"])
 async def test_it_goes_on_where_it_was_after_an_outage(
     connected: Connects, nats_server: NatsServer, js: RawJetStream, how: str
@@ -176,6 +201,7 @@ async def test_the_window_holds_however_often_the_connection_was_cut(
         return int((await js.consumer("ORDERS", "shop-charge"))["num_waiting"]) == 1
 
     async with connected(nats_server.url) as connection, reading(connection) as reader:
+        reader.pull.patience = 30.0  # a busy machine is silent for a second, and the pull would ask again
 
         def again(
             lost: int,
@@ -187,11 +213,31 @@ async def test_the_window_holds_however_often_the_connection_was_cut(
             lost = connection.wire.epoch + 1
             abort(connection.client)
             await eventually(partial(again, lost))
+        # The server may still read the newest request when it counts one: that of the last lost connection, which ends by itself.
+        await anyio.sleep(pull.EXPIRES_SECONDS + 0.5)
         await eventually(asked_once, within=10)
         await fill(js, 50)
         await eventually(lambda: len(reader.arrived) >= 10)
         await anyio.sleep(0.2)
         assert len(reader.arrived) == 10
+
+
+async def test_a_retry_during_a_short_loss_of_the_connection_comes_after_its_own_delay(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(withheld, "NAKS_SECONDS", 5.0)  # a busy machine may take its time
+    await js.create("ORDERS", ["orders.>"])
+    await fill(js, 1)
+    async with connected(nats_server.url) as connection, reading(connection) as reader:
+        await eventually(lambda: arrived(reader, 1))
+        first, lost = reader.arrived[0], connection.wire.epoch + 1
+        reader.pull.silence()
+        abort(connection.client)
+        await reader.pull.again(first, 0.1)
+        await eventually(lambda: connection.wire.epoch == lost and connection.is_connected)
+        reader.pull.confirm()
+        await eventually(lambda: arrived(reader, 2), within=5)  # its ack wait lasts 10 s
+        assert (reader.arrived[1].sequence, reader.arrived[1].attempt) == (first.sequence, 2)
 
 
 @asynccontextmanager
@@ -365,3 +411,25 @@ async def test_it_outlives_the_leader_of_a_replicated_stream(cluster: Cluster) -
                 sent.add(await eventually(lambda: js.publish("orders.1", b"x", within=1), within=30))
             await eventually(lambda: sent <= {delivery.sequence for delivery in reader.arrived}, within=30)
             await eventually(lambda: js.settled("ORDERS", "shop-charge"), within=20)
+
+
+async def test_a_pull_that_may_take_nothing_keeps_no_other_from_its_bytes(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    await js.create("ORDERS", ["orders.>"])
+    async with connected(nats_server.url) as connection, anyio.create_task_group() as tasks:
+        connection.in_flight = InFlight(8 << 20)
+        readers = [Reader(connection, 1, None) for _ in range(4)]
+        await readers[0].ensure()
+        for each in readers:
+            each.pull._weight.notice(3 << 20)  # a message of 3 MiB has come, and the next one
+            each.pull._weight.exceeded(2 << 20, 3 << 20, 3 << 20)  # did not fit into 2 MiB
+            await each.pull.open()
+            connection.wire.flush()
+        asked = [each.pull._out for each in readers]
+        assert asked == [1, 1, 0, 0], "two take all bytes, and two queue"
+        readers[2].pull.most = 0  # its function is throttled
+        for each in readers:
+            tasks.start_soon(each.watch)
+        await eventually(lambda: readers[3].pull._out, within=6)  # the first two rest after 2 s
+        tasks.cancel_scope.cancel()

@@ -13,7 +13,8 @@ import pytest
 from runner import consume
 from runner.bindings import Binding, binding_of
 from runner.config import Settings
-from runner.consumers.function import Function
+from runner.consumers.durables import Durables
+from runner.consumers.functiondurables import FunctionDurables
 from runner.consumers.sentback import SentBack
 from runner.core.history import Identity
 from runner.jetstream import consumer, ownstreams
@@ -111,7 +112,7 @@ async def test_a_function_removes_nothing_of_a_stream_made_again_while_its_floor
     nats_server: NatsServer, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with process(nats_server.url) as here:
-        function = Function(here, bound(), "ORDERS")
+        function = FunctionDurables(here, Pipeline(here, bound()), "ORDERS", "shop-charge")
         await function._add_again()
         await settle(js, 3)
         make, save = made_again(js, here.connection), here.floors.save
@@ -129,7 +130,7 @@ async def test_a_function_removes_what_was_sent_back_and_is_settled(
     nats_server: NatsServer, js: RawJetStream
 ) -> None:
     async with process(nats_server.url) as here:
-        function = Function(here, bound(), "ORDERS")
+        function = FunctionDurables(here, Pipeline(here, bound()), "ORDERS", "shop-charge")
         await function._add_again()
         await settle(js, 3)
         await js.publish(AGAIN, {"n": 3})
@@ -141,7 +142,7 @@ async def test_a_floor_that_was_read_before_the_last_acks_is_read_again(
     nats_server: NatsServer, js: RawJetStream
 ) -> None:
     async with process(nats_server.url) as here:
-        function = Function(here, bound(), "ORDERS")
+        function = FunctionDurables(here, Pipeline(here, bound()), "ORDERS", "shop-charge")
         await function._add_again()
         await js.publish(AGAIN, {"n": 0})
         asked = await js.client.subscribe(inbox := js.client.new_inbox())
@@ -161,16 +162,16 @@ async def test_an_ordered_function_removes_nothing_of_a_stream_made_again_while_
 ) -> None:
     async with process(nats_server.url) as here:
         connection, binding = here.connection, bound(ordered_by="customer")
-        function = Function(here, binding, "ORDERS")
         wanted = consumer.config("shop-charge", AGAIN, "all", "charge")
         await consumer.ensure(connection, ownstreams.AGAIN, wanted)
-        sent_back = SentBack(here, binding, Pipeline(here, binding), function._durables)
+        durables = Durables(connection, here.histories, here.floors)
+        sent_back = SentBack(here, binding, Pipeline(here, binding), durables)
         await settle(js, 3)
         api, make = connection.api, made_again(js, connection)
         due = [make]
 
-        async def slow(suffix: str, *arguments: Any) -> dict[str, Any]:
-            answer = await api(suffix, *arguments)
+        async def slow(suffix: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+            answer = await api(suffix, *arguments, **options)
             if suffix.startswith("CONSUMER.INFO") and due:
                 await due.pop()()
             return answer

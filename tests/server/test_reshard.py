@@ -193,7 +193,7 @@ async def test_other_tokens_under_load(make_ledger: MakeLedger, js: RawJetStream
 
 
 async def test_an_instance_killed_on_the_way_stops_nothing(make_ledger: MakeLedger, js: RawJetStream) -> None:
-    ledger = make_ledger(pause=0.1, concurrency=16)
+    ledger = make_ledger(pause=0.3, concurrency=16)
     ledger.add()
     ledger.add()
     await owning(ledger, 1, 8)
@@ -267,7 +267,7 @@ async def test_shards_are_not_changed_while_a_replica_is_behind(
 async def test_faults_on_the_way_cost_time_alone(
     make_ledger: MakeLedger, js: RawJetStream, fault: str
 ) -> None:
-    ledger = make_ledger(pause=0.1, concurrency=16)
+    ledger = make_ledger(pause=0.3, concurrency=16)
     ledger.add()
     ledger.add()
     await owning(ledger, 1, 8)

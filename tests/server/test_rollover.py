@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from runner.cluster.claims import Claims
-from runner.cluster.rollover import Reader, Rollover
+from runner.cluster.rollover import OrderedReader, Rollover
 from runner.config import Settings
 from runner.core.generation import OpenGeneration
 from runner.core.lease import CLAIMS_SECONDS
@@ -21,7 +21,7 @@ from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
-READER = Reader("post", "LEDGER", "ledger.*.posted", keys=(1,))
+READER = OrderedReader("post", "LEDGER", "ledger.*.posted", keys=(1,))
 
 
 def nobody_is_gone(_owner: str, _revision: int) -> bool:

@@ -55,7 +55,7 @@ async def test_a_shard_that_nobody_can_take_is_told_and_goes_on_once_somebody_ma
     first.terminate()
     assert await first.ended() == 0
     process = project.start("run", NATS_URL=server.url_as("app", "b"))
-    why = "shard post.0.0 has stood still for 5 s: it is free, and "
+    why = "shard post.0.0 has handled nothing for 5 s: it is free, and "
     await eventually(lambda: said(process, why), within=30)
     [function] = project.json("status")["functions"]
     [line] = still(function)
@@ -78,7 +78,7 @@ async def test_a_key_that_waits_for_a_record_is_told_and_goes_on_once_it_can_be_
         await eventually(lambda: said(process, "owns 1 of 1 shard"), within=20)
         for number in range(500):
             await js.publish("ledger.ada.posted", {"number": number})
-        why = "shard post.0.0 has stood still for 5 s: what was settled is not on record yet"
+        why = "shard post.0.0 has handled nothing for 5 s: what was settled is not on record yet"
         await eventually(lambda: said(process, why), within=30)
         [function] = project.json("status")["functions"]
         assert still(function) == ["shard post.0.0: what was settled is not on record yet"]

@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from runner.config import Settings
-from runner.core.poison import Record, Run, Start
+from runner.core.poison import Run, Start, StartRecord
 from runner.core.settlement import Crashed
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection
@@ -92,7 +92,7 @@ async def start(suspects: StartRecords, incoming: Incoming) -> int:
 
 
 def record(*starts: tuple[str, int], stored: int = STORED) -> bytes:
-    return Record(stored, tuple(Start(*each) for each in starts)).encode()
+    return StartRecord(stored, tuple(Start(*each) for each in starts)).encode()
 
 
 async def standing(js: RawJetStream, key: str = KEY) -> list[tuple[str, int]]:
@@ -185,7 +185,7 @@ async def test_what_is_no_record_is_told_and_replaced(
             assert (stage, await standing(js)) == (3, [("", 3), ("me", 3)])
         else:
             assert (stage, await standing(js)) == (1, [("me", 1)])
-            assert "start.shop.charge.ORDERS.7 counts for nothing" in caplog.text
+            assert "start.shop.charge.ORDERS.7 is ignored, because it cannot be read" in caplog.text
 
 
 # -- what is a death ------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ async def test_where_nobody_may_be_asked_every_start_counts_and_that_is_told(
     ):
         await js.publish(KEY, record(*DEAD))
         assert await look(suspects, message()) == Crashed(3)
-    assert "every start that was not settled counts as a death" in caplog.text
+    assert "every start without a settlement counts as a crash" in caplog.text
 
 
 # -- what is taken back ---------------------------------------------------------------------------------

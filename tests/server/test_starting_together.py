@@ -49,7 +49,7 @@ async def test_an_instance_that_starts_while_jetstream_has_no_leader_waits_for_o
         server.kill()
     instance = project.start("run", NATS_URL=stays.url)
     await instance.seen(
-        r"waiting: the cluster has no leader|(JetStream|the list of streams|our own streams) waits since",
+        r"waiting: the cluster has no leader|(JetStream|the list of streams|our own streams): no success for",
         within=20,
     )
     for server in lost:

@@ -169,7 +169,7 @@ async def test_what_cannot_be_decoded_or_sent_is_told(answering: Answering) -> N
             answer = await asker.ask("quotes.ada", body)
             assert answer.code == 400
             assert answer.error
-        assert (await asker.ask("threads.three")).code == 400, "a token that is no number"
+        assert (await asker.ask("threads.three")).code == 400, "a token that is not a number"
         odd, large = await asker.ask("kinds.odd"), await asker.ask("kinds.large")
         assert (odd.code, large.code) == (500, 500)
         assert "cannot be encoded" in odd.error

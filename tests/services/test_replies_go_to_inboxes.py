@@ -57,7 +57,7 @@ async def test_a_request_whose_answer_would_go_elsewhere_is_not_run(
         assert ran == [b"good"]
         assert asker.answers.empty()
         assert await app.outputs("orders.*") == []
-        assert "a request is not run: its answer would go to" in caplog.text
+        assert "a request does not run, because its reply subject" in caplog.text
 
 
 async def test_what_an_instance_tells_of_itself_goes_to_inboxes_too(answering: Answering) -> None:

@@ -177,7 +177,7 @@ class Book:
         """The numbers that a function has done, in order."""
         return [note["n"] for note in self.project.journal(function)]
 
-    async def ran(self, numbers: Iterable[int], *, within: float = 20.0) -> None:
+    async def ran(self, numbers: Iterable[int], *, within: float = 40.0) -> None:
         """Each of these has run in every function, in the order of its key, and none is a dead letter."""
         wanted = list(numbers)
         try:
@@ -204,7 +204,7 @@ class Book:
         """Return once the ordered function has begun with this one."""
         await eventually(lambda: number in self.runs("start"), within=20)
 
-    async def settled(self, *, within: float = 20.0) -> None:
+    async def settled(self, *, within: float = 40.0) -> None:
         """Return once nothing waits for any function, and nothing is in work."""
         await eventually(self._settled, within=within)
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar, cast, overload
 import anyio
 
 T = TypeVar("T")
-POLL = 0.01
+SOONEST, LATEST = 0.01, 0.05
+"""Seconds until the next look. Many of these wait at once, and a look may cost the server an answer."""
 
 
 @overload
@@ -22,7 +23,8 @@ async def eventually(predicate: Callable[[], Any], *, within: float = 10.0) -> A
 
     An exception counts as "not yet". After `within` seconds: AssertionError with the last value or exception.
     """
-    deadline = time.monotonic() + within
+    began = time.monotonic()
+    deadline = began + within
     while True:
         last: Any = None
         cause: Exception | None = None
@@ -36,12 +38,13 @@ async def eventually(predicate: Callable[[], Any], *, within: float = 10.0) -> A
             return last
         if time.monotonic() >= deadline:
             raise AssertionError(_sentence(within, last, cause)) from cause
-        await anyio.sleep(POLL)
+        await anyio.sleep(_pause(began))
 
 
 def until(predicate: Callable[[], T], *, within: float = 10.0) -> T:
     """`eventually` for tests without an event loop."""
-    deadline = time.monotonic() + within
+    began = time.monotonic()
+    deadline = began + within
     while True:
         last: Any = None
         cause: Exception | None = None
@@ -53,7 +56,12 @@ def until(predicate: Callable[[], T], *, within: float = 10.0) -> T:
             return cast("T", last)
         if time.monotonic() >= deadline:
             raise AssertionError(_sentence(within, last, cause)) from cause
-        time.sleep(POLL)
+        time.sleep(_pause(began))
+
+
+def _pause(began: float) -> float:
+    """A twentieth of the time that has been waited, within bounds."""
+    return min(max(SOONEST, (time.monotonic() - began) / 20), LATEST)
 
 
 def _sentence(within: float, last: object, cause: Exception | None) -> str:

@@ -58,7 +58,7 @@ REFUSED: dict[str, Rows] = {
         "a method that is none": (400, b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n"),
     },
     "Targets that are no path": {
-        "a target that is no path": (400, b"GET good HTTP/1.1\r\nHost: a\r\n\r\n"),
+        "a target that is not a path": (400, b"GET good HTTP/1.1\r\nHost: a\r\n\r\n"),
         "a target with a fragment": (400, b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"),
         "a target beyond ASCII": (400, "GET /é HTTP/1.1\r\nHost: a\r\n\r\n".encode()),
         "a target with a NUL": (400, b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n"),

@@ -7,13 +7,13 @@ from typing import Any
 
 from prometheus_client.core import Metric
 
-from runner.gateway.counts import Counts
+from runner.gateway.httpcounts import HttpCounts
 from runner.process.health import Health
 
 
 def families() -> list[Metric]:
     """Every metric that a process can tell, whatever runs in it."""
-    web: Any = SimpleNamespace(counts=Counts())
+    web: Any = SimpleNamespace(counts=HttpCounts())
     return Health([], lambda: "", web=web).families()
 
 

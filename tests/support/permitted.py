@@ -349,7 +349,7 @@ async def _deploy(life: Life, raw: RawJetStream) -> None:
     newer = life.start("run", "run", "--only", "remind")
     life.running.append(newer)
     await life.until(
-        "it waits for the version of before", lambda: "takes nothing for now: instance" in newer.said
+        "it waits for the version of before", lambda: "takes no messages now: instance" in newer.said
     )
 
 

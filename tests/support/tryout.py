@@ -76,7 +76,7 @@ def tried(page: Page, url: str, picture: str | None) -> dict[str, Any]:
     events.get_by_label("airport").fill("HNL")
     events.get_by_label("most").fill("2")
     found["events"] = sent(events)
-    # What is no part of the page does not run under its policy.
+    # What is not a part of the page does not run under its policy.
     page.evaluate(
         "() => { const found = document.createElement('script'); found.textContent = 'window.planted = 1'; document.body.append(found); }"
     )

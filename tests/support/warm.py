@@ -6,11 +6,14 @@ id is its own: it is killed and frozen as any other.
 
 Rule 1: the waiting process has one thread and no event loop, opens nothing, and imports none of a project's code.
 Rule 2: what decides before anything is imported (PYTHON… variables) needs a process that starts from nothing: `fits` tells.
+        PYTHONFAULTHANDLER can be followed later, too.
 Rule 3: how a process ended is told by its parent, the waiting process, to the tests.
 """
 
 from __future__ import annotations
 
+import atexit
+import faulthandler
 import json
 import os
 import select
@@ -20,6 +23,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,7 @@ LATER = (
 def fits(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Whether a process that was forked would be as one that starts from nothing."""
     python = {name: value for name, value in environment.items() if name.startswith(("PYTHON", "COVERAGE"))}
+    python.pop("PYTHONFAULTHANDLER", None)
     return (
         sys.platform == "linux"
         and python == {"PYTHONUNBUFFERED": "1"}
@@ -178,6 +183,7 @@ def _become(job: Mapping[str, Any]) -> None:
     from runner.cli import main
 
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may ignore it
     for number, descriptor in enumerate(job["files"]):
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -186,7 +192,24 @@ def _become(job: Mapping[str, Any]) -> None:
     os.environ.update(job["environment"])
     sys.path[0] = job["folder"]
     sys.argv[1:] = job["arguments"]
-    main(job["arguments"])
+    if os.environ.get("PYTHONFAULTHANDLER"):
+        faulthandler.enable()
+    try:
+        main(job["arguments"])
+    finally:
+        _end(sys.exception())
+
+
+def _end(raised: BaseException | None) -> None:
+    """End as Python does, but for freeing each object: that would copy every page that is shared with the waiting process."""
+    if not isinstance(raised, SystemExit) or not isinstance(raised.code, int | None):
+        return
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for file in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            file.flush()
+    os._exit(raised.code or 0)
 
 
 def _run(asked: int, tells: int) -> None:

@@ -84,7 +84,13 @@ async def test_the_attempts_at_a_firing_of_the_server_stand_in_one_trace(
 ) -> None:
     project = run(make_project, nats_server, receiver, "@every 1s")
     await project.start("run").seen("ready: ")
-    spans = receiver.wait(lambda spans: len(of(spans, "read")) >= 1, timeout=20)
+
+    def whole(spans: list[Span]) -> bool:
+        """Whether the trace in which `read` ran has both attempts of `report`, and what it sent."""
+        ran = of(spans, "read")
+        return bool(ran) and sum(span.trace_id == ran[0].trace_id for span in spans) == 4
+
+    spans = receiver.wait(whole, timeout=20)
     first = of(spans, "read")[0].trace_id
     assert tree([span for span in spans if span.trace_id == first]) == (
         "report: report consumer 1/5 retry error=OSError exception message.nak{delay=0.05,next_attempt=2}\n"

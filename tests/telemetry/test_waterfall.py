@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from runner.telemetry import waterfall
-from runner.telemetry.span import Event, Span
+from runner.telemetry.span import Span, SpanEvent
 
 MS = 1_000_000
 
@@ -47,7 +47,7 @@ RETRIED = [
         1,
         parent=1,
         facts={"jetrunner.outcome": "retry"},
-        events=(Event("message.nak", 0, {"delay": 0.2, "next_attempt": 2}),),
+        events=(SpanEvent("message.nak", 0, {"delay": 0.2, "next_attempt": 2}),),
         status="error",
         status_message="ValueError: bank\nis closed",
     ),
@@ -68,7 +68,7 @@ def test_a_retried_message_is_drawn_below_its_publisher() -> None:
 
 
 def test_several_roots_share_one_scale_and_several_traces_stand_apart() -> None:
-    given_up = Event("message.term", 0, {"reason": "rejected"})
+    given_up = SpanEvent("message.term", 0, {"reason": "rejected"})
     spans = [
         span(9, "other", 5000, 5001, trace="b", service="x"),
         attempt(
@@ -94,7 +94,7 @@ def test_waits_are_dots_and_failures_are_told_whole_with_their_place() -> None:
     first = structs.replace(
         first,
         attributes={**first.attributes, "messaging.message.id": "ORDERS:1"},
-        events=(*first.events, Event("exception", 0, {"exception.stacktrace": trace})),
+        events=(*first.events, SpanEvent("exception", 0, {"exception.stacktrace": trace})),
     )
     second = structs.replace(second, attributes={**second.attributes, "messaging.message.id": "ORDERS:1"})
     publish = structs.replace(publish, kind="producer")

@@ -80,7 +80,7 @@ async def test_a_subject_that_it_does_not_read_and_what_is_no_function_are_refus
         await testing.deliver(charge, "payments.ada", Order("o-1", 1))
     with pytest.raises(UsageError, match="which is many subjects"):
         await testing.deliver(charge, body=Order("o-1", 1))
-    with pytest.raises(UsageError, match="is no function of the runner"):
+    with pytest.raises(UsageError, match="is not a function of the runner"):
         await testing.deliver(print, "a", b"")
 
 

@@ -464,7 +464,7 @@ async def charge(order: dict):
 
 
 async def test_what_is_no_hook_is_told() -> None:
-    with pytest.raises(UsageError, match="'charge' is no hook") as caught:
+    with pytest.raises(UsageError, match="'charge' is not a hook") as caught:
         await testing.deliver(charge, "orders.ada", {}, around=[charge])
     assert "@around" in caught.value.hint
 

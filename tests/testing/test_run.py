@@ -136,12 +136,12 @@ async def test_functions_run_on_a_server_of_their_own() -> None:
 async def test_a_hundred_tests_take_seconds(jetrunner: Jetrunner) -> None:
     seconds: list[float] = []
     for _ in range(5):
-        began = time.monotonic()
+        began = time.process_time()
         async with jetrunner(charge) as app:
             await app.publish("orders.ada", Order("o-1", 100))
             await app.settled()
-        seconds.append(time.monotonic() - began)
-    assert min(seconds) < 0.5, "the quickest: the others share the machine"
+        seconds.append(time.process_time() - began)
+    assert min(seconds) < 0.2, "of CPU: other tests share the machine"
 
 
 async def test_what_a_sharded_stream_holds_is_told_by_the_subject_it_was_published_to(

@@ -201,7 +201,7 @@ async def test_a_request_is_answered_by_the_tests_replies() -> None:
 @pytest.mark.parametrize("timeout", [0.0, -1.0, math.inf, math.nan])
 async def test_a_request_with_a_timeout_that_is_none_is_refused(timeout: float) -> None:
     ctx = testing.context(replies={"quotes": 5})
-    with pytest.raises(ValueError, match=f"timeout={timeout} is no number of seconds above 0"):
+    with pytest.raises(ValueError, match=f"timeout={timeout} is not a number of seconds above 0"):
         await ctx.request("quotes", b"", timeout=timeout)
 
 

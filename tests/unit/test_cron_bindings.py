@@ -79,7 +79,7 @@ def test_a_generator_with_an_output_is_taken() -> None:
         (7, {}, "the schedule is a string, not 7"),
         ("@daily", {"timezone": "Mars/Base"}, "there is no time zone 'Mars/Base'"),
         ("@daily", {"timezone": "../../etc/passwd"}, "there is no time zone"),
-        ("@daily", {"timezone": "CET"}, "is no name of the IANA database"),
+        ("@daily", {"timezone": "CET"}, "is not a name of the IANA database"),
         ("@daily", {"timezone": None}, "timezone= is a string, not None"),
         ("@daily", {"overlap": "queue"}, "overlap"),
         ("@daily", {"timeout": 0}, "timeout"),

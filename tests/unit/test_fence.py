@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.core.fence import Standing, expect, holds, judge, subject, subjects
+from runner.core.fence import StandingFence, expect, holds, judge, subject, subjects
 
 PATTERN = "_jetrunner.OUT.>"
 
@@ -57,17 +57,17 @@ def test_a_stream_gets_the_subject_of_its_fences_where_it_can_keep_them(
 @pytest.mark.parametrize(
     ("standing", "judgement"),
     [
-        (Standing(9, "me", 4), "ours"),
-        (Standing(9, "other", 3), "older"),
-        (Standing(9, "me", 3), "older"),
-        (Standing(9, "other", 4), "doubtful"),
-        (Standing(9, "other", 5), "doubtful"),
-        (Standing(9, "me", 5), "doubtful"),
-        (Standing(), "doubtful"),
-        (Standing(9), "older"),
+        (StandingFence(9, "me", 4), "ours"),
+        (StandingFence(9, "other", 3), "older"),
+        (StandingFence(9, "me", 3), "older"),
+        (StandingFence(9, "other", 4), "doubtful"),
+        (StandingFence(9, "other", 5), "doubtful"),
+        (StandingFence(9, "me", 5), "doubtful"),
+        (StandingFence(), "doubtful"),
+        (StandingFence(9), "older"),
     ],
 )
 def test_only_an_older_fence_is_written_over_without_a_look_at_the_claim(
-    standing: Standing, judgement: str
+    standing: StandingFence, judgement: str
 ) -> None:
     assert judge(standing, "me", 4) == judgement

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import cast
 
-from runner.cluster.claims import Claims, Standing
+from runner.cluster.claims import Claims, StoredClaim
 from runner.cluster.holdings import Holdings
 from runner.cluster.membership import Membership
 from runner.core.claim import Claim
 
 
-def standing(revision: int) -> Standing:
-    return Standing(Claim("me", 1, 0.0), revision, readable=True)
+def standing(revision: int) -> StoredClaim:
+    return StoredClaim(Claim("me", 1, 0.0), revision, readable=True)
 
 
 def holdings() -> Holdings:

@@ -120,7 +120,7 @@ def test_what_cannot_be_a_hook_is_told_with_file_and_line(hook: Any, message: st
 
 
 def test_a_scope_that_is_none_is_told() -> None:
-    with pytest.raises(BindingError, match="scope='all' is no scope of a hook") as caught:
+    with pytest.raises(BindingError, match="scope='all' is not a scope of a hook") as caught:
         around(scope="all")  # type: ignore[call-overload]
     assert __file__ in str(caught.value)
     assert 'scope="module"' in caught.value.hint

@@ -22,10 +22,9 @@ def metrics(stats: Stats, accepted: str = "") -> str:
         stats=stats,
         unsettled=0,
         busy=0,
-        unacked=0,
-        lag=0.0,
-        throttled="",
-        pending=0,
+        shards=None,
+        intake=SimpleNamespace(pending=0, unacked=0, lag=0.0),
+        throttled=False,
         unkept=0,
         joins=None,
     )

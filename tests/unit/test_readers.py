@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.jetstream.readers import Known, readers
+from runner.jetstream.readers import KnownFunction, readers
 
 
 def durable(name: str, function: str, *filters: str, **metadata: str) -> dict[str, Any]:
@@ -24,7 +24,7 @@ SHARDS = [durable(f"shop-post-1-{number}", "post", f"shard.1.{number}.orders.*")
 
 
 def found(
-    stored: str | None, *consumers: dict[str, Any], known: tuple[Known, ...] = ()
+    stored: str | None, *consumers: dict[str, Any], known: tuple[KnownFunction, ...] = ()
 ) -> list[tuple[str, str, bool, str]]:
     return [
         (each.project, each.function, each.ordered, each.durable["name"] if each.durable is not None else "")
@@ -59,12 +59,12 @@ def test_of_shards_the_one_counts_that_the_message_stands_in() -> None:
 
 
 def test_what_code_says_counts_where_there_is_no_durable_or_one_of_before() -> None:
-    known = Known(function="post", subject="orders.*", ordered=True)
+    known = KnownFunction(function="post", subject="orders.*", ordered=True)
     assert found("orders.a", known=(known,)) == [("shop", "post", True, "")]
     assert found("others.a", known=(known,)) == []
     unordered = durable("shop-post", "post", "orders.*")
     assert found("orders.a", unordered, known=(known,)) == [("shop", "post", True, "")]
-    chosen = Known(function="charge", subject="orders.*", durable="mine")
+    chosen = KnownFunction(function="charge", subject="orders.*", durable="mine")
     assert found("orders.a", durable("mine", "", "orders.*"), known=(chosen,)) == [
         ("shop", "charge", False, "mine")
     ]

@@ -70,7 +70,7 @@ def test_a_generator_is_refused(generator: Any) -> None:
         ({"subject": "a.b", "timeout": 0}, "timeout= is a number"),
         ({"subject": "a.b", "concurrency": 0}, "concurrency= is a whole number"),
         ({"subject": "a.b", "idempotent": 1}, "idempotent= is True or False"),
-        ({"subject": "a.b", "name": "no-name"}, "is no name"),
+        ({"subject": "a.b", "name": "no-name"}, "is not a valid name"),
         ({"subject": 7}, "the subject is a string"),
     ],
 )

@@ -84,7 +84,7 @@ def test_what_no_client_could_send_is_refused() -> None:
     with pytest.raises(BindingError, match="a GET has none") as caught:
         route("GET", "/a")(body)
     assert "keyword-only" in caught.value.hint
-    with pytest.raises(BindingError, match="'other' is no token of the path") as caught:
+    with pytest.raises(BindingError, match="'other' is not a token of the path") as caught:
         route("POST", "/a")(unknown)
     assert "keyword-only" in caught.value.hint
     with pytest.raises(BindingError, match="cannot become Order"):
@@ -112,7 +112,7 @@ def test_options_that_cannot_be_are_refused() -> None:
         ({"host": "a.*.com"}, "without a port"),
         ({"auth": 1}, "auth= names authentications of the settings, not 1"),
         ({"auth": ["staff", ""]}, "auth= names authentications"),
-        ({"output": "orders.{id}"}, "is no token"),
+        ({"output": "orders.{id}"}, "is not a token"),
         ({"timeout": 0}, "timeout"),
         ({"concurrency": 0}, "concurrency"),
     ):

@@ -20,7 +20,7 @@ def test_it_is_told_once_after_five_seconds_and_when_it_goes_on(caplog: pytest.L
     assert standstill.told() == ["shard post.1.0: it is free"]
     assert standstill.look({}, 107.0) == []
     assert [record.getMessage() for record in caplog.records] == [
-        "shard post.1.0 has stood still for 5 s: it is free",
+        "shard post.1.0 has handled nothing for 5 s: it is free",
         "shard post.1.0 goes on",
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.core.streams.config import Change, DeclaredStream, difference, merged, shown
-from runner.core.streams.danger import Holdings, Reader
+from runner.core.streams.danger import StandingConsumer, StreamHoldings
 from runner.errors import StreamFileError
 from runner.streams.file import declare, load_streams
 
@@ -194,13 +194,13 @@ SHARDED = 'name = "LEDGER"\nsubjects = ["ledger.{account}.*"]\n[shards]\ncount =
         (SHARDED.replace('["account"]', '["account", "account"]'), "shards.by: a token is named twice"),
         (
             SHARDED.replace('["account"]', '["acount"]'),
-            ':5: shards.by: "acount" is no token of the subject "ledger.{account}.*"; did you mean "account"?',
+            ':5: shards.by: "acount" is not a token of the subject "ledger.{account}.*"; did you mean "account"?',
         ),
         (
             SHARDED.replace('["account"]', '["kind"]'),
-            '"kind" is no token of the subject "ledger.{account}.*": write {kind}',
+            '"kind" is not a token of the subject "ledger.{account}.*": write {kind}',
         ),
-        (SHARDED.replace("{account}", "*"), 'is no token of the subject "ledger.*.*": write {account}'),
+        (SHARDED.replace("{account}", "*"), 'is not a token of the subject "ledger.*.*": write {account}'),
         (ORDERS + 'shards = { count = 0, by = ["a"] }', "streams/orders.toml:3: shards.count: 0 is not"),
         (
             SHARDED.replace('"ledger.{account}.*"', '"ledger.{account}.*", "bank.eu.{account}"'),
@@ -306,29 +306,33 @@ def test_an_adopted_stream_gets_what_jetrunner_needs_and_keeps_a_longer_window()
 @pytest.mark.parametrize(
     ("declared", "adopted", "holdings"),
     [
-        ({"max_msgs": 10}, {}, Holdings(messages=10)),
-        ({"max_bytes": 100}, {"max_bytes": 1000}, Holdings(messages=3, bytes=100)),
-        ({"max_age": HOUR}, {}, Holdings(messages=3, oldest=3599.0)),
-        ({"max_age": HOUR}, {}, Holdings(messages=0, oldest=1e9)),
-        ({"max_age": 0}, {"max_age": HOUR}, Holdings(messages=3, oldest=1e9)),
-        ({"max_msgs": -1}, {"max_msgs": 10}, Holdings(messages=10)),
-        ({"max_msgs_per_subject": 2}, {}, Holdings(messages=3, most_per_subject=2)),
-        ({"max_msg_size": 100}, {}, Holdings()),
-        ({"max_msg_size": 100}, {"max_msg_size": 10}, Holdings(messages=9)),
-        ({"num_replicas": 3}, {}, Holdings(messages=9)),
-        ({"num_replicas": 3}, {"num_replicas": 5}, Holdings(messages=9)),
-        ({"discard": "new"}, {}, Holdings(messages=9)),
-        ({"allow_msg_ttl": True}, {}, Holdings(messages=9)),
-        ({"compression": "s2"}, {}, Holdings(messages=9)),
-        ({"duplicate_window": MINUTE}, {}, Holdings(messages=9)),
-        ({"subjects": ["orders.>", "refunds.>"]}, {}, Holdings(messages=9)),
-        ({"subjects": [">"]}, {}, Holdings(readers=(Reader("shop-charge", ("orders.a",)),))),
-        ({"subjects": ["orders.a"]}, {}, Holdings(readers=(Reader("shop-charge", ("orders.a",)),))),
-        ({"subject_transform": {"src": "a", "dest": "b"}}, {}, Holdings()),
+        ({"max_msgs": 10}, {}, StreamHoldings(messages=10)),
+        ({"max_bytes": 100}, {"max_bytes": 1000}, StreamHoldings(messages=3, bytes=100)),
+        ({"max_age": HOUR}, {}, StreamHoldings(messages=3, oldest=3599.0)),
+        ({"max_age": HOUR}, {}, StreamHoldings(messages=0, oldest=1e9)),
+        ({"max_age": 0}, {"max_age": HOUR}, StreamHoldings(messages=3, oldest=1e9)),
+        ({"max_msgs": -1}, {"max_msgs": 10}, StreamHoldings(messages=10)),
+        ({"max_msgs_per_subject": 2}, {}, StreamHoldings(messages=3, most_per_subject=2)),
+        ({"max_msg_size": 100}, {}, StreamHoldings()),
+        ({"max_msg_size": 100}, {"max_msg_size": 10}, StreamHoldings(messages=9)),
+        ({"num_replicas": 3}, {}, StreamHoldings(messages=9)),
+        ({"num_replicas": 3}, {"num_replicas": 5}, StreamHoldings(messages=9)),
+        ({"discard": "new"}, {}, StreamHoldings(messages=9)),
+        ({"allow_msg_ttl": True}, {}, StreamHoldings(messages=9)),
+        ({"compression": "s2"}, {}, StreamHoldings(messages=9)),
+        ({"duplicate_window": MINUTE}, {}, StreamHoldings(messages=9)),
+        ({"subjects": ["orders.>", "refunds.>"]}, {}, StreamHoldings(messages=9)),
+        ({"subjects": [">"]}, {}, StreamHoldings(readers=(StandingConsumer("shop-charge", ("orders.a",)),))),
+        (
+            {"subjects": ["orders.a"]},
+            {},
+            StreamHoldings(readers=(StandingConsumer("shop-charge", ("orders.a",)),)),
+        ),
+        ({"subject_transform": {"src": "a", "dest": "b"}}, {}, StreamHoldings()),
     ],
 )
 def test_a_change_that_hurts_nothing_is_safe(
-    declared: dict[str, Any], adopted: dict[str, Any], holdings: Holdings
+    declared: dict[str, Any], adopted: dict[str, Any], holdings: StreamHoldings
 ) -> None:
     change = only(difference(stream(**declared), real(**adopted), holdings))
     assert (change.safety, change.why) == ("safe", "")
@@ -337,59 +341,74 @@ def test_a_change_that_hurts_nothing_is_safe(
 @pytest.mark.parametrize(
     ("declared", "adopted", "holdings", "why"),
     [
-        ({"storage": "memory"}, {}, Holdings(), "cannot change the storage"),
-        ({"retention": "workqueue"}, {}, Holdings(), "retention decides which messages are deleted"),
-        ({"retention": "limits"}, {"retention": "interest"}, Holdings(), "retention"),
-        ({"allow_msg_counter": True}, {}, Holdings(), "cannot change it on an existing stream"),
-        ({"first_seq": 100}, {}, Holdings(), "only when the stream is created"),
-        ({"allow_msg_ttl": False}, {"allow_msg_ttl": True}, Holdings(), "cannot be switched off"),
-        ({"allow_msg_schedules": False}, {"allow_msg_schedules": True}, Holdings(), "cannot be switched off"),
-        ({"deny_purge": False}, {"deny_purge": True}, Holdings(), "cannot be switched off"),
-        ({"sealed": False}, {"sealed": True}, Holdings(), "cannot be switched off"),
-        ({"sealed": True}, {}, Holdings(), "ends the stream for good"),
-        ({"no_ack": True}, {}, Holdings(), "no confirmation"),
+        ({"storage": "memory"}, {}, StreamHoldings(), "cannot change the storage"),
+        ({"retention": "workqueue"}, {}, StreamHoldings(), "retention decides which messages are deleted"),
+        ({"retention": "limits"}, {"retention": "interest"}, StreamHoldings(), "retention"),
+        ({"allow_msg_counter": True}, {}, StreamHoldings(), "cannot change it on an existing stream"),
+        ({"first_seq": 100}, {}, StreamHoldings(), "only when the stream is created"),
+        ({"allow_msg_ttl": False}, {"allow_msg_ttl": True}, StreamHoldings(), "cannot be switched off"),
+        (
+            {"allow_msg_schedules": False},
+            {"allow_msg_schedules": True},
+            StreamHoldings(),
+            "cannot be switched off",
+        ),
+        ({"deny_purge": False}, {"deny_purge": True}, StreamHoldings(), "cannot be switched off"),
+        ({"sealed": False}, {"sealed": True}, StreamHoldings(), "cannot be switched off"),
+        ({"sealed": True}, {}, StreamHoldings(), "ends the stream for good"),
+        ({"no_ack": True}, {}, StreamHoldings(), "no confirmation"),
         (
             {"max_msgs": 9},
             {},
-            Holdings(messages=12),
+            StreamHoldings(messages=12),
             "3 of 12 messages are over it and would be deleted at once",
         ),
-        ({"max_msgs": 9, "discard": "new"}, {"discard": "new"}, Holdings(messages=12), "fill the stream"),
-        ({"max_bytes": 1024}, {}, Holdings(messages=12, bytes=3072), "2KiB of 3KiB are over it"),
-        ({"max_age": HOUR}, {}, Holdings(messages=1, oldest=3700.5), "1h1m40.5s old"),
-        ({"max_msgs_per_subject": 2}, {}, Holdings(messages=3, most_per_subject=3), "one subject holds 3"),
-        ({"max_msg_size": 9}, {}, Holdings(messages=3), "came in under the larger limit"),
+        (
+            {"max_msgs": 9, "discard": "new"},
+            {"discard": "new"},
+            StreamHoldings(messages=12),
+            "fill the stream",
+        ),
+        ({"max_bytes": 1024}, {}, StreamHoldings(messages=12, bytes=3072), "2KiB of 3KiB are over it"),
+        ({"max_age": HOUR}, {}, StreamHoldings(messages=1, oldest=3700.5), "1h1m40.5s old"),
+        (
+            {"max_msgs_per_subject": 2},
+            {},
+            StreamHoldings(messages=3, most_per_subject=3),
+            "one subject holds 3",
+        ),
+        ({"max_msg_size": 9}, {}, StreamHoldings(messages=3), "came in under the larger limit"),
         (
             {"max_consumers": 1},
             {},
-            Holdings(readers=(Reader("a"), Reader("b"))),
+            StreamHoldings(readers=(StandingConsumer("a"), StandingConsumer("b"))),
             "it has 2 consumers already",
         ),
-        ({"num_replicas": 1}, {"num_replicas": 3}, Holdings(), "fewer than 3 replicas"),
+        ({"num_replicas": 1}, {"num_replicas": 3}, StreamHoldings(), "fewer than 3 replicas"),
         (
             {"subjects": ["orders.a"]},
             {},
-            Holdings(uncaptured={"orders.b": 7}),
+            StreamHoldings(uncaptured={"orders.b": 7}),
             "7 messages on orders.b would",
         ),
         (
             {"subjects": ["orders.a"]},
             {},
-            Holdings(readers=(Reader("shop-charge", ("orders.*",)),)),
+            StreamHoldings(readers=(StandingConsumer("shop-charge", ("orders.*",)),)),
             "consumer shop-charge reads orders.>",
         ),
         (
             {"subject_transform": {"src": "a", "dest": "b"}},
             {},
-            Holdings(messages=1),
+            StreamHoldings(messages=1),
             "keeps its old subjects",
         ),
-        ({"duplicate_window": HOUR}, {"max_age": MINUTE}, Holdings(), "cannot be longer than max_age"),
-        ({"allow_msg_schedules": True}, {"deny_purge": True}, Holdings(), "deny_purge forbids"),
+        ({"duplicate_window": HOUR}, {"max_age": MINUTE}, StreamHoldings(), "cannot be longer than max_age"),
+        ({"allow_msg_schedules": True}, {"deny_purge": True}, StreamHoldings(), "deny_purge forbids"),
     ],
 )
 def test_a_change_that_could_hurt_is_refused_with_its_reason(
-    declared: dict[str, Any], adopted: dict[str, Any], holdings: Holdings, why: str
+    declared: dict[str, Any], adopted: dict[str, Any], holdings: StreamHoldings, why: str
 ) -> None:
     change = only(difference(stream(**declared), real(**adopted), holdings))
     assert change.safety == "unsafe"
@@ -448,13 +467,13 @@ def test_the_order_in_which_tokens_are_named_makes_no_other_shards() -> None:
 
 
 def test_a_stream_in_a_later_generation_is_as_declared() -> None:
-    assert difference(sharded(), standing(sharded(), generation=3), Holdings(messages=9)) == ()
+    assert difference(sharded(), standing(sharded(), generation=3), StreamHoldings(messages=9)) == ()
 
 
 def test_a_sharded_stream_may_take_more_subjects_and_keeps_its_generation() -> None:
     wider = sharded(4, "ledger.{account}.*", "bank.{account}.*")
     found = standing(sharded(), generation=3)
-    changes = {change.field: change.safety for change in difference(wider, found, Holdings(messages=9))}
+    changes = {change.field: change.safety for change in difference(wider, found, StreamHoldings(messages=9))}
     assert changes == {"subjects": "safe", "subject_transform": "safe"}
     assert merged(wider, found)["subject_transform"]["dest"].startswith("shard.3.{{partition(4,")
 
@@ -462,31 +481,41 @@ def test_a_sharded_stream_may_take_more_subjects_and_keeps_its_generation() -> N
 @pytest.mark.parametrize(
     ("holdings", "safety", "why"),
     [
-        (Holdings(), "safe", ""),
-        (Holdings(messages=7), "safe", "what is stored already (7 messages) is generation 0"),
-        (Holdings(messages=7, readers=(Reader("shop-charge", ours=True),)), "safe", "generation 0"),
+        (StreamHoldings(), "safe", ""),
+        (StreamHoldings(messages=7), "safe", "what is stored already (7 messages) is generation 0"),
         (
-            Holdings(messages=7, readers=(Reader("theirs"),)),
+            StreamHoldings(messages=7, readers=(StandingConsumer("shop-charge", ours=True),)),
+            "safe",
+            "generation 0",
+        ),
+        (
+            StreamHoldings(messages=7, readers=(StandingConsumer("theirs"),)),
             "unsafe",
             "consumer theirs is not this project's",
         ),
-        (Holdings(readers=(Reader("theirs"),)), "unsafe", "consumer theirs is not this project's"),
         (
-            Holdings(readers=(Reader("shop-charge", ours=True, waiting=1),)),
+            StreamHoldings(readers=(StandingConsumer("theirs"),)),
+            "unsafe",
+            "consumer theirs is not this project's",
+        ),
+        (
+            StreamHoldings(readers=(StandingConsumer("shop-charge", ours=True, waiting=1),)),
             "unsafe",
             "stop all that read LEDGER, apply this, and start them again",
         ),
     ],
 )
-def test_shards_are_added_when_nobody_would_miss_a_message(holdings: Holdings, safety: str, why: str) -> None:
+def test_shards_are_added_when_nobody_would_miss_a_message(
+    holdings: StreamHoldings, safety: str, why: str
+) -> None:
     plain = {key: value for key, value in standing(sharded()).items() if key != "subject_transform"}
     change = only(difference(sharded(), plain, holdings))
     assert (change.field, change.real, change.safety) == ("shards", None, safety)
     assert why in change.why
 
 
-@pytest.mark.parametrize("holdings", [Holdings(), Holdings(messages=7)])
-def test_other_shards_are_never_applied_but_resized(holdings: Holdings) -> None:
+@pytest.mark.parametrize("holdings", [StreamHoldings(), StreamHoldings(messages=7)])
+def test_other_shards_are_never_applied_but_resized(holdings: StreamHoldings) -> None:
     change = only(difference(sharded(8), standing(sharded(4)), holdings))
     assert (change.real, change.declared) == (
         {"count": 4, "by": ["account"]},
@@ -498,21 +527,21 @@ def test_other_shards_are_never_applied_but_resized(holdings: Holdings) -> None:
 
 def test_another_key_is_refused_in_the_same_words() -> None:
     subject = "ledger.{account}.{kind}"
-    change = only(difference(sharded(4, subject, by="kind"), standing(sharded(4, subject)), Holdings()))
+    change = only(difference(sharded(4, subject, by="kind"), standing(sharded(4, subject)), StreamHoldings()))
     assert change.real == {"count": 4, "by": ["token 2"]}
     assert "`runner shard resize LEDGER 4`, which takes `by` from the file, or go back" in change.why
 
 
 def test_a_transform_that_is_not_ours_is_not_replaced_under_messages() -> None:
     found = {**standing(sharded()), "subject_transform": {"src": "ledger.>", "dest": "books.>"}}
-    change = only(difference(sharded(), found, Holdings(messages=1)))
+    change = only(difference(sharded(), found, StreamHoldings(messages=1)))
     assert (change.safety, "transforms its subjects already" in change.why) == ("unsafe", True)
-    assert only(difference(sharded(), found, Holdings())).safety == "safe"
+    assert only(difference(sharded(), found, StreamHoldings())).safety == "safe"
 
 
 def test_a_file_without_shards_leaves_those_of_the_stream() -> None:
     plain = DeclaredStream("LEDGER", "streams/ledger.toml", {"name": "LEDGER", "subjects": ["ledger.*.*"]})
-    assert difference(plain, standing(sharded()), Holdings(messages=9)) == ()
+    assert difference(plain, standing(sharded()), StreamHoldings(messages=9)) == ()
 
 
 @pytest.mark.parametrize(
@@ -545,8 +574,10 @@ def test_a_stream_with_a_source_copies_its_subjects_and_drops_nothing(
 def test_a_source_that_takes_more_would_be_copied_again_from_its_beginning() -> None:
     found = real(sources=[{"name": "EU", "filter_subject": "eu.a"}])
     change = only(
-        difference(stream(sources=[{"name": "EU", "filter_subject": "eu.*"}]), found, Holdings(messages=3))
+        difference(
+            stream(sources=[{"name": "EU", "filter_subject": "eu.*"}]), found, StreamHoldings(messages=3)
+        )
     )
     assert (change.safety, "copy EU again from its beginning" in change.why) == ("unsafe", True)
     more = [{"name": "EU", "filter_subject": "eu.a"}, {"name": "US"}]
-    assert only(difference(stream(sources=more), found, Holdings(messages=3))).safety == "safe"
+    assert only(difference(stream(sources=more), found, StreamHoldings(messages=3))).safety == "safe"

@@ -31,6 +31,14 @@ def test_both_forms_of_a_reply_say_the_same(form: bytes) -> None:
     assert identity(reply, "then") == Identity("then", 12, 345)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of the monotonic clock, as `Withheld` reads it."""
+    seconds = [100.0]
+    monkeypatch.setattr("runner.jetstream.withheld.time.monotonic", lambda: seconds[0])
+    return seconds
+
+
 def test_what_is_settled_is_told_at_once_or_kept_back_in_order() -> None:
     wire = Wire()
     told = Withheld(wire)
@@ -38,24 +46,55 @@ def test_what_is_settled_is_told_at_once_or_kept_back_in_order() -> None:
     told.begin()
     told.ack(b"2")
     told.answer(b"3", b"+TERM no")
-    told.answer(b"4", b"-NAK")
     told.begin()
-    assert told.end() == [b"2", b"3"]
+    assert wire.told == [(b"1", b"+ACK")]
+    told.send()
     told.answer(b"5", b"-NAK")
     told.ack(b"6")
-    assert wire.told == [(b"1", b"+ACK"), (b"5", b"-NAK"), (b"6", b"+ACK")]
-    assert told.end() == []
+    told.send()
+    assert wire.told == [(b"1", b"+ACK"), (b"2", b"+ACK"), (b"3", b"+ACK"), (b"5", b"-NAK"), (b"6", b"+ACK")]
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(0.4, True), (0.6, False)])
+def test_a_retry_is_told_after_a_short_loss_alone(clock: list[float], seconds: float, *, sent: bool) -> None:
+    wire = Wire()
+    told = Withheld(wire)
+    told.begin()
+    nak = SHORT % (6, 60), b'-NAK {"delay":50000000}'
+    told.answer(*nak)
+    told.answer(SHORT % (7, 70), b"-NAK")
+    clock[0] += seconds
+    told.cut(7, Identity("then", 7, 71))
+    told.send()
+    assert wire.told == ([nak] if sent else [])
+    told.begin()
+    told.send()
+    assert wire.told == ([nak] if sent else []), "told twice"
+
+
+def test_what_is_dropped_is_never_told() -> None:
+    wire = Wire()
+    told = Withheld(wire)
+    told.begin()
+    told.ack(b"1")
+    told.answer(b"2", b"-NAK")
+    told.drop()
+    told.ack(b"3")
+    told.send()
+    assert wire.told == [(b"3", b"+ACK")]
 
 
 def test_what_the_stream_has_lost_is_not_told() -> None:
-    told = Withheld(Wire())
+    wire = Wire()
+    told = Withheld(wire)
     told.begin()
     assert told.newest() == NOTHING
     for sequence, stored in ((5, 50), (6, 60), (7, 70), (6, 600), (7, 700)):
         told.ack(SHORT % (sequence, stored))
     assert told.newest().sequence == 7
     told.cut(6, Identity("then", 7, 70))
-    assert told.end() == [SHORT % (5, 50), SHORT % (6, 600), SHORT % (7, 700)]
+    told.send()
+    assert [reply for reply, _ in wire.told] == [SHORT % (5, 50), SHORT % (6, 600), SHORT % (7, 700)]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +113,9 @@ def test_what_the_wire_still_had_is_kept_back_too_and_no_other_consumers() -> No
     ]
     others, replies = withdrawn(frames, b"LEDGER.post")
     assert (others, replies) == (frames[1:], [b"$JS.ACK.LEDGER.post.1.6.7.60.0"])
-    told = Withheld(Wire())
+    wire = Wire()
+    told = Withheld(wire)
     told.begin(replies)
     told.ack(b"2")
-    assert told.end() == [*replies, b"2"]
+    told.send()
+    assert [reply for reply, _ in wire.told] == [*replies, b"2"]

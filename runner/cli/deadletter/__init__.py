@@ -1,1 +1,1 @@
-"""`runner deadletter`: messages that were given up."""
+"""`runner deadletter`: commands for messages that were given up."""

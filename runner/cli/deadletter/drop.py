@@ -1,4 +1,4 @@
-"""`runner deadletter drop`."""
+"""`runner deadletter drop`: removes dead letters for good."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.core.park import Mark
 from runner.errors import JetrunnerError, ServerError, UsageError
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletterpage import StoredDeadLetter
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.ownstreams import BUCKET_STREAM, DEADLETTERS
 from runner.jetstream.parked import Name
@@ -42,7 +42,7 @@ AT_ONCE = 64
 @click.option("--all", "everything", is_flag=True, help="All of the project's.")
 @selection_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Tell how many there are, and drop none.")
+@click.option("--dry-run", is_flag=True, help="Print how many there are, and drop none.")
 @options.output_option
 @options.connected
 def drop_command(
@@ -57,9 +57,9 @@ def drop_command(
 ) -> int:
     """Remove dead letters for good; nothing runs because of that.
 
-    What is selected by a filter is counted first, and then asked for; --yes answers. What is given up meanwhile is kept.
-    One that a parked key waits behind, or that is on its way back, is kept and reported, and the exit code is 1:
-    use `runner parked skip` for those.
+    Dead letters that a filter selects are counted first, and the command asks before it drops them; --yes skips the question.
+    Messages given up meanwhile are kept. A dead letter behind which a key is parked, or which is being sent back, is kept and
+    reported, and the exit code is 1: use `runner parked skip` for the key.
     """
     filtered = bool(function or reason or since or everything)
     if bool(sequences) == filtered:
@@ -89,7 +89,7 @@ def drop_command(
 
 
 def _confirm(count: int) -> None:
-    """Asked while no connection is open: an answer may take minutes."""
+    """Ask the user while no connection is open, because an answer may take minutes."""
     if not sys.stdin.isatty():
         raise UsageError(
             f"{counted(count, 'dead letter')} would be dropped for good",
@@ -98,8 +98,8 @@ def _confirm(count: int) -> None:
     click.confirm(f"Drop {counted(count, 'dead letter')} for good?", abort=True, err=True)
 
 
-class Chosen(Struct, frozen=True):
-    """A dead letter that goes, unless its number is another's by then."""
+class ChosenLetter(Struct, frozen=True):
+    """A dead letter to remove, unless another message has its sequence by then."""
 
     sequence: int
     stored_ns: int
@@ -108,7 +108,7 @@ class Chosen(Struct, frozen=True):
 
 
 class ProtectedLetters:
-    """Dead letters that parked keys wait behind, or that come back with them: they stay."""
+    """The dead letters that must stay: a parked key waits behind the letter, or the letter is coming back with its key."""
 
     def __init__(self, marks: Mapping[Name, Mark]) -> None:
         self._behind = {
@@ -121,11 +121,11 @@ class ProtectedLetters:
         }
 
     def concerns(self, function: str) -> bool:
-        """Whether any is of this function, or any at all."""
+        """Whether a dead letter of this function must stay; with an empty name, whether any must."""
         return any(function in {"", each} for each, _ in (*self._behind, *self._coming))
 
-    def why(self, letter: Chosen) -> tuple[str, str]:
-        """Why one stays, and what to do; empty for one that may go."""
+    def why(self, letter: ChosenLetter) -> tuple[str, str]:
+        """Why a dead letter must stay, and a hint what to do; both are empty if it may be removed."""
         function = letter.function
         if (key := self._behind.get((function, _place(letter.origin)))) is not None:
             return (
@@ -138,20 +138,20 @@ class ProtectedLetters:
 
 
 class Drop:
-    """Which dead letters go, and which stay."""
+    """Chooses the dead letters to remove, removes them, and tells which ones are kept."""
 
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
         self.count = 0
         self.kept: list[dict[str, Any]] = []
         self.missing: list[int] = []
-        self._chosen: list[Chosen] | None = None
-        """None: all that the selection takes, up to the newest that is known."""
+        self._chosen: list[ChosenLetter] | None = None
+        """None: all dead letters that the selection takes, up to `_newest`."""
         self._newest = NOTHING
         self._hints: dict[str, None] = {}
 
     async def choose(self, connection: Connection, sequences: tuple[int, ...]) -> None:
-        """Find those that go, as they stand now."""
+        """Find and count the dead letters to remove, as they are now."""
         letters = DeadLetters(connection)
         protected = await self._protected(connection)
         self._newest = await _newest(connection)
@@ -168,13 +168,13 @@ class Drop:
         self.count = len(self._chosen)
 
     async def remove(self, connection: Connection) -> None:
-        """Remove what was chosen, but for what a key has come to wait behind since. Raises JetrunnerError."""
+        """Remove the chosen dead letters, except those that must stay by now. Raises JetrunnerError if the stream is another one by now."""
         letters = DeadLetters(connection)
         protected = await self._protected(connection)
         if self._chosen is not None:
             going = [each for each in self._chosen if self._goes(each, protected)]
         else:
-            # It was asked for meanwhile: up to that number, others may stand there by now.
+            # The user may have been asked since the count: by now other dead letters may have these sequences.
             verdict = await History(connection, DEADLETTERS).compare(self._newest)
             if void(verdict) is not None:
                 raise JetrunnerError(
@@ -188,7 +188,7 @@ class Drop:
         self.count = 0
         slots = anyio.Semaphore(AT_ONCE)
 
-        async def one(letter: Chosen) -> None:
+        async def one(letter: ChosenLetter) -> None:
             try:
                 if await letters.drop_at(letter.sequence, letter.stored_ns):
                     self.count += 1
@@ -201,16 +201,16 @@ class Drop:
                 tasks.start_soon(one, letter)
 
     async def _protected(self, connection: Connection) -> ProtectedLetters:
-        await History(connection, BUCKET_STREAM).follow()  # a leader that is behind would leave out a key
+        await History(connection, BUCKET_STREAM).follow()  # a leader that lags behind would leave out a key
         return ProtectedLetters(await parkedkeys.marks(connection, self.selection.project))
 
-    async def _browse(self, letters: DeadLetters, protected: ProtectedLetters) -> list[Chosen]:
+    async def _browse(self, letters: DeadLetters, protected: ProtectedLetters) -> list[ChosenLetter]:
         if not self._newest.sequence:
             return []
         found = letters.browse(self.selection, up_to=self._newest.sequence)
         return [each async for stored in found if self._goes(each := _chosen(stored), protected)]
 
-    async def _found(self, letters: DeadLetters, sequence: int) -> Chosen | None:
+    async def _found(self, letters: DeadLetters, sequence: int) -> ChosenLetter | None:
         stored = await letters.get(sequence)
         if stored is None:
             self.missing.append(sequence)
@@ -222,7 +222,7 @@ class Drop:
             return _chosen(stored)
         return None
 
-    def _goes(self, letter: Chosen, protected: ProtectedLetters) -> bool:
+    def _goes(self, letter: ChosenLetter, protected: ProtectedLetters) -> bool:
         why, hint = protected.why(letter)
         if why:
             self._keep(letter.sequence, why, hint)
@@ -235,7 +235,7 @@ class Drop:
             self._hints[hint] = None
 
     def end(self, output: str, *, dry_run: bool) -> None:
-        """Print what was done, or would be."""
+        """Print how many dead letters were dropped, or would be, and how many are kept."""
         for hint in self._hints:
             failure.advise(hint)
         if output == "json":
@@ -248,7 +248,7 @@ class Drop:
 
 
 async def _newest(connection: Connection) -> Identity:
-    """The newest dead letter; that of sequence 0 without the stream."""
+    """The identity of the newest dead letter; `NOTHING`, of sequence 0, if the stream does not exist."""
     try:
         return (await History(connection, DEADLETTERS).check()).newest
     except ServerError as error:
@@ -257,9 +257,9 @@ async def _newest(connection: Connection) -> Identity:
         return NOTHING
 
 
-def _chosen(stored: Stored) -> Chosen:
+def _chosen(stored: StoredDeadLetter) -> ChosenLetter:
     letter = stored.letter
-    return Chosen(letter.sequence, stored.stored_ns, letter.function, letter.origin)
+    return ChosenLetter(letter.sequence, stored.stored_ns, letter.function, letter.origin)
 
 
 def _place(origin: Origin) -> tuple[str, int, int]:

@@ -1,4 +1,4 @@
-"""`runner deadletter list`."""
+"""`runner deadletter list`: shows the dead letters of a project."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runner.jetstream.deadletters import DeadLetters, Selection
 @click.option(
     "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="The newest; 0 for all."
 )
-@click.option("--parked", is_flag=True, help="The parked keys instead, and how many messages each has.")
+@click.option("--parked", is_flag=True, help="Show the parked keys instead, and how many messages each has.")
 @options.output_option
 @options.connected
 def list_command(
@@ -31,8 +31,8 @@ def list_command(
 ) -> None:
     """Show the dead letters of the project, the newest last.
 
-    SEQUENCE is what `show` and `redrive` take; MESSAGE is where the original stood. A key is parked when a message of
-    it was given up in a function with on_exhausted="park".
+    `show` and `redrive` take SEQUENCE; MESSAGE is the place of the original in its stream. A key is parked when a message of it was
+    given up in a function with on_exhausted="park".
     """
     place = options.place()
     selection = selected(place, function, reason, since)
@@ -67,7 +67,7 @@ def list_command(
             [_row(deadletter.redacted(letter, rules)) for letter in found],
         )
     if more:
-        # To count those of one reason, all of them would have to be read.
+        # To count the dead letters of one reason, all of them would have to be read.
         of = f" of {total:,}" if total > len(found) else ", and there are older ones"
         click.echo(f"the newest {len(found):,}{of}; --limit 0 shows all", err=True)
     elif not found:

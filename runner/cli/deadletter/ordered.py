@@ -1,4 +1,4 @@
-"""Dead letters of ordered functions: each comes back with its key, by the key's mark."""
+"""Sends back dead letters of ordered functions: each is written into the mark of its key, and comes back with the key."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from runner.core import identity, sharding
 from runner.core.park import Letter
 from runner.errors import JetrunnerError
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletterpage import StoredDeadLetter
 from runner.jetstream.deadletters import DeadLetters, NotRedriven
-from runner.jetstream.keymarks import Entry, Full, KeyMarks
+from runner.jetstream.keymarks import Full, KeyMarks, MarkEntry
 from runner.jetstream.ownstreams import DEADLETTERS
 from runner.jetstream.ways import key_tokens
 from runner.telemetry.attempt import as_origin
 from runner.telemetry.tracing import Tracing
 
 TOGETHER = 250
-"""Dead letters of one key that are sent back in one write."""
+"""Most dead letters of one key that one write sends back."""
 AT_ONCE = 32
 FULL_SECONDS = 30.0
-"""How long nothing of a key may move, while too many of its dead letters are on their way, before the rest stays."""
+"""How long to wait for room in a key's mark while none of its dead letters comes back; after that the others are kept."""
 PAUSE_SECONDS = 0.1
 
 
 class Returning(Struct, frozen=True):
-    """A dead letter that comes back with its key."""
+    """A dead letter that is to come back with its key."""
 
     project: str
     function: str
@@ -42,40 +42,40 @@ class Returning(Struct, frozen=True):
     letter: Letter
     message_id: str
     trace: tuple[tuple[str, str], ...]
-    """Its headers that tell of a trace."""
+    """The headers of the dead letter that name its trace."""
 
 
-class Sent(Struct, frozen=True):
-    """One that is on its way."""
+class SentLetter(Struct, frozen=True):
+    """A dead letter that was sent back."""
 
     returning: Returning
     trace_id: str
 
 
 class Ordered:
-    """Sends dead letters of ordered functions back, those of a key in the order of their messages."""
+    """Sends back dead letters of ordered functions, those of one key in the order of their messages."""
 
     def __init__(
         self,
         connection: Connection,
         traces: Tracing,
         whereabouts: Whereabouts,
-        sent: Callable[[Sent], None],
+        sent: Callable[[SentLetter], None],
         kept: Callable[[int, Exception], None],
     ) -> None:
-        """`kept` is told what stays and why; it may raise."""
+        """`sent` is called for each dead letter that was sent back, `kept` for each that stays, with the reason; `kept` may raise."""
         self._connection = connection
         self._letters = DeadLetters(connection)
         self._traces = traces
         self._whereabouts = whereabouts
         self._positions: dict[tuple[str, str], Positions | NotRedriven | None] = {}
-        """Of each function's keys; None for one that keeps no order, or why nobody would bring them back."""
+        """By project and function: which tokens make its keys, None for a function without order, or why nobody would run its letters."""
         self._sent = sent
         self._kept = kept
         self.waiting: list[Returning] = []
 
-    async def take(self, stored: Stored) -> bool:
-        """Keep it for `send`; False for one of a function that keeps no order. Raises JetrunnerError for one that stays."""
+    async def take(self, stored: StoredDeadLetter) -> bool:
+        """Keep a dead letter for `send`; False if its function keeps no order. Raises JetrunnerError if it cannot be sent back."""
         letter = stored.letter
         if not letter.project or not letter.function or not letter.stream:
             return False
@@ -115,7 +115,7 @@ class Ordered:
         return found
 
     async def _find(self, project: str, function: str) -> Positions | None:
-        """By which tokens an ordered function makes its keys, as what runs it has it, or will when it starts."""
+        """The indexes of the tokens that make a function's keys, by the instances that run it, else by its code; None without order."""
         positions = await key_tokens(self._connection, project, function)
         if positions is None:
             return None
@@ -129,7 +129,7 @@ class Ordered:
         return positions if positions in found.positions or not found.positions else found.positions[0]
 
     async def send(self, pace: Pace | None) -> None:
-        """Send all of them back; with a pace one by one, each once it lets."""
+        """Send all kept dead letters back; with a pace one by one, each when the pace lets it."""
         ordered = sorted(self.waiting, key=lambda each: each.letter.order)
         if pace is not None:
             pace.begin()
@@ -154,7 +154,7 @@ class Ordered:
             slots.release()
 
     async def _together(self, group: Sequence[Returning]) -> None:
-        """Some of one key, in one write."""
+        """Send back some dead letters of one key, in one write."""
         first = group[0]
         subject = identity.parked_subject(first.project, first.function, first.key)
         now = time.time()
@@ -165,7 +165,7 @@ class Ordered:
                     span = stack.enter_context(self._traces.redrive_span(subject, each.trace))
                     added = span.headers[len(as_origin(list(each.trace))) :]
                     letters.append(_asked(each.letter, now, added))
-                    sent.append(Sent(each, span.trace_id))
+                    sent.append(SentLetter(each, span.trace_id))
                     span.stored(DEADLETTERS, each.letter.sequence)
                 if await self._write(first, letters, now) is None:
                     raise NotRedriven(
@@ -179,8 +179,8 @@ class Ordered:
             for done in sent:
                 self._sent(done)
 
-    async def _write(self, of: Returning, letters: list[Letter], now: float) -> Entry | None:
-        """Wait for room as long as those before are on their way indeed."""
+    async def _write(self, of: Returning, letters: list[Letter], now: float) -> MarkEntry | None:
+        """Write dead letters into their key's mark; while it is full, wait, as long as the letters in it come back. None: it is parked."""
         marks, before = KeyMarks(self._connection, of.project), -1
         until = time.monotonic() + FULL_SECONDS
         while True:

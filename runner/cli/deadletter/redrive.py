@@ -1,4 +1,4 @@
-"""`runner deadletter redrive`."""
+"""`runner deadletter redrive`: sends dead letters back to their function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio
 import click
 
 from runner.cli import failure, loop, options, parkedkeys, printed
-from runner.cli.deadletter.ordered import Ordered, Sent
+from runner.cli.deadletter.ordered import Ordered, SentLetter
 from runner.cli.pace import Pace, interval
 from runner.cli.parked.retry import bring_back, require_keys
 from runner.cli.selection import require_function, selected, selection_options
@@ -22,7 +22,7 @@ from runner.core import identity
 from runner.core.deadletter import DeadLetter
 from runner.core.park import Mark
 from runner.errors import JetrunnerError, PermissionDenied, ServerError, Unconfirmed, UsageError
-from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletterpage import StoredDeadLetter
 from runner.jetstream.deadletters import DeadLetters, NotRedriven, Selection
 from runner.jetstream.parked import Name
 from runner.telemetry.tracing import Tracing
@@ -50,7 +50,7 @@ PROGRESS_SECONDS = 1.0
     help="A parked key: the dead letter it waits behind, then what was parked, in order; may be repeated.",
 )
 @selection_options
-@click.option("--limit", type=click.IntRange(min=1), help="The oldest so many.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only this many, the oldest first.")
 @click.option("--rate", metavar="N/s", help="At most so many a second, /m minute or /h hour.")
 @options.output_option
 @options.connected
@@ -65,18 +65,17 @@ def redrive_command(
     rate: str | None,
     output: str,
 ) -> int:
-    """Send dead letters back to their function, and to no other; each leaves the dead letters once it is stored there.
+    """Send dead letters back to their function, and to no other; each is removed once it is stored for that function.
 
-    One of an ordered function leaves them once it is settled: a running instance has it run before what waits of its
-    key, dead letters of one key in the order of their messages.
+    A dead letter of an ordered function is removed once it is settled. A running instance runs it before the waiting messages of
+    its key; several dead letters of one key run in the order of their messages.
 
-    Its attempts start over; message id and output ids stay what they were, so an output that was stored before its
-    message died is not stored twice (within the stream's duplicate window). One that cannot be redriven is
-    kept and reported, and the exit code is 1.
+    Attempts begin again at 1. Message id and output ids stay the same, so an output that was stored before is not stored twice
+    (within the stream's duplicate window). A dead letter that cannot be redriven is kept and reported, and the exit code is 1.
 
-    With --key (tokens of several joined by dots) a running instance brings a parked key back: the dead letter that it
-    waits behind, then its parked messages, each once the one before is done, and all before newer ones. When one of
-    them is given up, the key is parked again. One by one, dead letters of a parked key are not redriven.
+    With --key a running instance brings a parked key back (join several tokens by dots). The dead letter that the key waits behind
+    runs first, then its parked messages, each once the one before is done, and all before newer ones. When one of them is given up,
+    the key is parked again. Dead letters of a parked key cannot be redriven by number or filter.
     """
     place = options.place()
     if keys:
@@ -112,16 +111,16 @@ def redrive_command(
 
 
 class Redrive:
-    """Sends back, some at once, and keeps count."""
+    """Sends dead letters back, up to 32 at once, and keeps what became of each."""
 
     def __init__(self, interval: float) -> None:
         self.parked: dict[Name, Mark] = {}
-        """Keys whose dead letters go back with what is parked, or not at all."""
+        """The parked keys: their dead letters go back with the parked messages, or not at all."""
         self.sent: list[dict[str, Any]] = []
         self.kept: list[dict[str, Any]] = []
         self.missing: list[int] = []
         self._interval = interval
-        """Seconds from one to the next; 0 for as fast as it goes."""
+        """Seconds from one dead letter to the next; 0: as fast as possible."""
         self._told = time.monotonic()
         self._hints: dict[str, None] = {}
 
@@ -130,10 +129,10 @@ class Redrive:
         letters: DeadLetters,
         traces: Tracing,
         ordered: Ordered,
-        chosen: AsyncIterator[Stored],
+        chosen: AsyncIterator[StoredDeadLetter],
         limit: int | None,
     ) -> None:
-        """Send each of the chosen back; those of ordered functions last, by the order of their messages."""
+        """Send the chosen dead letters back; those of ordered functions go last, in the order of their messages."""
         slots = anyio.Semaphore(AT_ONCE)
         pace = Pace(self._interval)
         count = 0
@@ -148,8 +147,8 @@ class Redrive:
                     break
         await ordered.send(pace if pace.interval else None)
 
-    async def _is_taken(self, ordered: Ordered, stored: Stored) -> bool:
-        """Whether it is for `ordered`, or stays."""
+    async def _is_taken(self, ordered: Ordered, stored: StoredDeadLetter) -> bool:
+        """Whether nothing is left to do: `ordered` will send the dead letter, or it cannot be sent back and is kept."""
         try:
             return await ordered.take(stored)
         except JetrunnerError as error:
@@ -157,7 +156,7 @@ class Redrive:
             return True
 
     async def _one(
-        self, letters: DeadLetters, traces: Tracing, stored: Stored, slots: anyio.Semaphore
+        self, letters: DeadLetters, traces: Tracing, stored: StoredDeadLetter, slots: anyio.Semaphore
     ) -> None:
         letter = stored.letter
         try:
@@ -174,8 +173,8 @@ class Redrive:
         finally:
             slots.release()
 
-    def is_sent(self, sent: Sent) -> None:
-        """Tell of one that comes back with its key."""
+    def is_sent(self, sent: SentLetter) -> None:
+        """Note a dead letter that was sent back with its key."""
         each = sent.returning
         self._note(each.letter.sequence, each.function, each.message_id, sent.trace_id)
 
@@ -194,26 +193,26 @@ class Redrive:
                 )
 
     def stays(self, sequence: int, error: Exception) -> None:
-        """Tell of one that stays because of an error; raise one that all others would meet, too."""
+        """Tell that an error keeps a dead letter where it is; raise the error if all others would meet it, too."""
         if isinstance(error, ServerError) and not _is_about_one(error):
             raise error
         self.keep(sequence, str(error), getattr(error, "hint", ""))
 
     def keep(self, sequence: int, reason: str, hint: str = "") -> None:
-        """Tell of one that stays."""
+        """Tell that a dead letter is kept, and why."""
         self.kept.append({"sequence": sequence, "reason": reason})
         failure.say(f"dead letter {sequence} is kept: {reason}")
         if hint:
             self._hints[hint] = None
 
     def miss(self, sequence: int) -> None:
-        """Tell of one that is not there."""
+        """Tell that there is no dead letter with this sequence."""
         self.missing.append(sequence)
         failure.say(f"there is no dead letter {sequence}")
         self._hints["runner deadletter list shows them"] = None
 
     def end(self, output: str) -> None:
-        """Print what was done."""
+        """Print which dead letters were sent back, and how many are kept."""
         for hint in self._hints:
             failure.advise(hint)
         if output == "json":
@@ -232,9 +231,9 @@ class Redrive:
 
 async def _chosen(
     letters: DeadLetters, sequences: tuple[int, ...], selection: Selection, redrive: Redrive
-) -> AsyncIterator[Stored]:
+) -> AsyncIterator[StoredDeadLetter]:
     if not sequences:
-        # What dies again meanwhile is for the next time.
+        # A message that is given up again meanwhile is left for the next redrive.
         last = await letters.last_sequence()
         async for stored in letters.browse(selection, up_to=last):
             yield stored
@@ -251,5 +250,5 @@ async def _chosen(
 
 
 def _is_about_one(error: ServerError) -> bool:
-    """Whether the next dead letter may fare better."""
+    """Whether an error concerns one dead letter, so that the next one may succeed."""
     return not isinstance(error, (PermissionDenied, Unconfirmed))

@@ -1,4 +1,4 @@
-"""`runner deadletter show`."""
+"""`runner deadletter show`: shows one dead letter with its body."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.core import deadletter, shown
 from runner.core.deadletter import DeadLetter
 from runner.core.redaction import Rules
 from runner.errors import JetrunnerError
-from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletterpage import StoredDeadLetter
 from runner.jetstream.deadletters import DeadLetters
 
 
@@ -25,7 +25,7 @@ def show_command(sequence: int, output: str) -> None:
     """Show one dead letter: why and where it was given up, its headers, traceback and body."""
     place = options.place()
 
-    async def main() -> Stored | None:
+    async def main() -> StoredDeadLetter | None:
         async with session(place.settings) as connection:
             return await DeadLetters(connection).get(sequence)
 
@@ -37,7 +37,7 @@ def show_command(sequence: int, output: str) -> None:
     text, encoded = _body(letter.body)
     if output == "json":
         facts = document(stored.letter, rules) | {"headers": letter.headers, "traceback": letter.traceback}
-        # What is not UTF-8 cannot stand in JSON as it is.
+        # JSON cannot hold bytes that are not UTF-8.
         facts |= {"body": text} if encoded is None else {"body": None, "body_base64": encoded}
         click.echo(printed.data(facts))
         return
@@ -71,7 +71,7 @@ def _lines(letter: DeadLetter, size: int) -> list[str]:
 
 
 def _body(body: bytes) -> tuple[str, str | None]:
-    """As text, or else in base64."""
+    """The body as text, and None; for bytes that are not UTF-8 an empty text, and the body in base64."""
     try:
         return body.decode(), None
     except UnicodeDecodeError:

@@ -1,1 +1,1 @@
-"""`runner function`: the project's functions."""
+"""`runner function`: commands for the project's functions."""

@@ -1,4 +1,4 @@
-"""`runner function forget`: remove what a function that is gone has left on the server."""
+"""`runner function forget`: removes what a function that is gone has left on the server."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ from runner.runtime.snapshots import collect
 @options.output_option
 @options.connected
 def forget_command(name: str, yes: bool, dry_run: bool, output: str) -> None:
-    """Remove all that the server holds of a function that does not come back, for good.
+    """Remove for good all that the server holds of a function that will not come back.
 
-    That is its durables with their place, its parked messages and keys, its dead letters, and its schedule. The messages in your streams
-    stay; the function would run them from the beginning if it came back. One that the code or a running instance has is
-    refused. A function that only has another name goes on with @consume(..., renamed_from="NAME") instead. It asks for more
-    rights than `runner permissions` gives to an operator: to delete consumers, and to purge Jetrunner's own streams.
+    The command removes its durables with their positions, its parked messages and keys, its dead letters, and its schedule. The
+    messages in your streams stay; if the function came back, it would run them from the beginning. The command refuses a function
+    that the code or a running instance has. If a function only has another name now, use @consume(..., renamed_from="NAME")
+    instead. The command needs more permissions than `runner permissions` prints for an operator: to delete consumers, and to purge
+    Jetrunner's own streams.
     """
     place = options.place()
     project = require_project(place.settings.name)
     if not name.isidentifier():
-        raise UsageError(f"{name!r} is no name of a function")
+        raise UsageError(f"{name!r} cannot be the name of a function")
     code = functions.all_functions(place.root, project)
     if code is None:
         raise UsageError(
@@ -91,7 +92,7 @@ async def _require_gone(connection: Connection, project: str, name: str) -> None
 
 
 def _taken(code: tuple[Binding, ...], project: str) -> frozenset[str]:
-    """The durables of the functions that are there."""
+    """The durables of the functions that are in the code."""
     return frozenset(each.durable or identity.durable(project, each.function) for each in code)
 
 
@@ -111,7 +112,7 @@ def _told(found: Leftovers) -> str:
 
 
 def _confirm(name: str, found: Leftovers) -> None:
-    """Asked while no connection is open: an answer may take minutes."""
+    """Ask the user while no connection is open, because an answer may take minutes."""
     if not sys.stdin.isatty():
         raise UsageError(
             f"this would be removed of {name} for good: {_told(found)}",

@@ -1,4 +1,4 @@
-"""`runner function invoke`: call one function here, without NATS."""
+"""`runner function invoke`: calls one function here, without NATS."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from runner.core.signals import Reject, Retry
 from runner.discovery import Project
 from runner.errors import UsageError
 from runner.host import Host
-from runner.pipeline.local import Made, Message, attempt, subject_of
+from runner.pipeline.local import LocalMessage, Made, attempt, subject_of
 from runner.process.lifespan import alive
 from runner.runtime.blame import trace_of
 from runner.staged import Staged
@@ -33,17 +33,17 @@ from runner.values import did_you_mean
 
 
 class Veil(Struct, frozen=True):
-    """What is not shown of the message, nor of what came of it."""
+    """Hides what must not be shown of a message, and of what its handler has made."""
 
     rules: Rules
     hidden: Values
 
     def text(self, body: bytes) -> str:
-        """A body as text."""
+        """A body as text, without what is hidden."""
         return self.hidden.hide(self.rules.body(body).decode("utf-8", "replace"))
 
     def document(self, body: bytes) -> Any:
-        """JSON as what it says, and everything else as text."""
+        """A JSON body as the value that it holds, any other body as text, without what is hidden."""
         text = self.text(body)
         try:
             return json.loads(text)
@@ -92,8 +92,8 @@ def invoke_command(
 ) -> int:
     """Call FUNCTION once with BODY ("-" reads standard input; none is empty), and print what it returned and published.
 
-    Nothing is sent anywhere, and nobody is asked: what ctx.request gets is given by --reply. The lifespan of the project runs around the call. Exit 1 when the message would be
-    retried or given up, or the request answered with an error. What your code prints goes to stderr.
+    Nothing is sent to NATS: --reply gives the answers that ctx.request gets. The lifespan of the project runs around the call. Exit
+    1 when the message would be retried or given up, or the request answered with an error. What your code prints goes to stderr.
     """
     place = options.place()
     if body is not None and file is not None:
@@ -103,7 +103,7 @@ def invoke_command(
     literal = subject_of(binding, subject, "--subject")
     headers = parse_headers(given)
     data = file.read_bytes() if file else sys.stdin.buffer.read() if body == "-" else (body or "").encode()
-    message, host = Message(literal, data, headers, number), replying(replies)
+    message, host = LocalMessage(literal, data, headers, number), replying(replies)
     with code.prints_aside():
         found = loop.run(lambda: invoke(project, binding, message, host))
     rules = Rules.of(place.settings.redact)
@@ -116,12 +116,12 @@ def invoke_command(
 
 
 def find(project: Project, name: str) -> Binding:
-    """A function of a project by its name. Raises UsageError, with what was perhaps meant."""
+    """The function of a project that has this name. Raises UsageError with a hint what was perhaps meant."""
     return named(project.functions, name)
 
 
 def named(functions: Sequence[Binding], name: str) -> Binding:
-    """A function by its name. Raises UsageError, with what was perhaps meant."""
+    """The function that has this name. Raises UsageError with a hint what was perhaps meant."""
     for binding in functions:
         if name in (binding.label, binding.function):
             return binding
@@ -130,14 +130,14 @@ def named(functions: Sequence[Binding], name: str) -> Binding:
     raise UsageError(f"there is no function {name!r}", hint=hint)
 
 
-async def invoke(project: Project, binding: Binding, message: Message, host: Host) -> Made | Outcome:
-    """Call it as a running process would. Raises JetrunnerError for a broken lifespan."""
+async def invoke(project: Project, binding: Binding, message: LocalMessage, host: Host) -> Made | Outcome:
+    """Call a function as a running process would. Raises JetrunnerError for a broken lifespan."""
     async with alive(project) as state:
         return await attempt(binding, message, state, host)
 
 
 def _explain(outcome: Outcome, binding: Binding, attempt: int, output: str, hidden: Values) -> None:
-    """Tell what would become of the message, and why."""
+    """Print what would become of the message or the request, and why."""
     settlement = (
         settle(outcome, attempt, binding.retry, 0.5)
         if binding.consumes
@@ -188,7 +188,7 @@ def _message(staged: Staged, veil: Veil) -> dict[str, Any]:
 
 
 def _encoded(result: Any) -> bytes:
-    """What nobody publishes need not be a message."""
+    """A result as bytes; a result that cannot be a message is shown by its repr, since nothing publishes it here."""
     try:
         return codec.encode(result)
     except codec.EncodeError:

@@ -19,7 +19,7 @@ from runner.core import identity
 def list_command(output: str) -> None:
     """Show every function of the project: what feeds it, where its results go, and where it is written.
 
-    `ship (pack)` is called ship in the code, and pack in NATS (`renamed_from=`); commands take either name.
+    `ship (pack)` means: the function is called ship in the code, and pack in NATS (`renamed_from=`). Commands take either name.
     """
     place = options.project()
     project = code.load(place.root, place.settings.name or None)
@@ -50,7 +50,7 @@ def list_command(output: str) -> None:
 
 
 def described(binding: Binding, project: str, root: Path) -> dict[str, Any]:
-    """One binding as plain values."""
+    """A binding as plain values."""
     file = Path(binding.file)
     return {
         "name": binding.label,

@@ -1,4 +1,4 @@
-"""Answers to what an invoked function asks by `ctx.request`: the command line gives them, and no instance is asked."""
+"""Answers for an invoked function that calls `ctx.request`: the command line gives them, and no instance is asked."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from runner.testing.contexts import GivenReplies
 
 
 class NoReply(Exception):  # noqa: N818  named by what happened
-    """Nothing was given for a subject that a function has asked on."""
+    """The command line has no answer for a subject on which a function has asked."""
 
 
 def replying(given: Sequence[str]) -> GivenReplies:
-    """Stand where the connection is; `given` as SUBJECT=BODY, where a subject may have `*` and `>`; of two that fit the first counts.
+    """Make the answers that take the place of a connection.
 
-    Raises UsageError. What is asked on another subject raises NoReply.
+    Each of `given` is SUBJECT=BODY. A subject may have `*` and `>`; the first one that fits counts. Raises UsageError for any other
+    text. A request on a subject without an answer raises NoReply.
     """
     answers = [_read(each) for each in given]
 

@@ -1,1 +1,1 @@
-"""What became of messages."""
+"""`runner message`: shows what became of messages."""

@@ -1,4 +1,4 @@
-"""Messages of a stream by their key, a header, or their time."""
+"""Finds messages of a stream by their key, by a header, or by the time they were stored."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from msgspec import Struct
 from runner.core import header, sharding
 from runner.errors import ServerError
 from runner.jetstream.connection import Connection
-from runner.jetstream.messages import Stored, one_by_one, pages, timestamp
-from runner.jetstream.readers import Known
+from runner.jetstream.messages import StoredMessage, one_by_one, pages, timestamp
+from runner.jetstream.readers import KnownFunction
 
 PAGE = 256
 PAGE_BYTES = 8 << 20
 READ = 20_000
-"""Messages that are looked at, at most."""
+"""Most messages that one search looks at."""
 ONE_BY_ONE = 500
-"""The same of a stream that does not answer for many at once."""
+"""Most messages that one search looks at in a stream that does not give several at once."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """Which messages."""
+    """Which messages a search looks for."""
 
     key: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     since: datetime | None = None
     limit: int = 10
 
-    def takes(self, stored: Stored, positions: Sequence[tuple[int, ...]]) -> bool:
-        """Whether a message is one of them; `positions` are those of the tokens that make keys."""
+    def takes(self, stored: StoredMessage, positions: Sequence[tuple[int, ...]]) -> bool:
+        """Whether a message is wanted; `positions` are the indexes of the tokens that make the keys of each function."""
         if self.key and not self._has_key(sharding.original(stored.subject), positions):
             return False
         pairs = header.pairs(stored.header or b"") if self.headers else []
@@ -50,52 +50,54 @@ class Wanted(Struct, frozen=True, kw_only=True):
         return f".{self.key}." in f".{subject}."
 
 
-class Found(Struct, frozen=True):
-    """What was found, and where the search ended."""
+class FoundMessages(Struct, frozen=True):
+    """The messages that a search has found, and where it ended."""
 
-    messages: list[Stored]
+    messages: list[StoredMessage]
     looked: int
-    """Messages that were looked at."""
+    """How many messages were looked at."""
     last: int
-    """The last of them."""
+    """The sequence of the last message that was looked at."""
     whole: bool
     """Whether the end of the stream was reached."""
 
 
-async def find(connection: Connection, stream: str, wanted: Wanted, known: Sequence[Known]) -> Found:
-    """The first messages that are wanted, oldest first, by a bounded search."""
+async def find(
+    connection: Connection, stream: str, wanted: Wanted, known: Sequence[KnownFunction]
+) -> FoundMessages:
+    """The first wanted messages, the oldest first; the search is bounded."""
     positions = [each.key_positions for each in known if each.key_positions]
     ask: dict[str, Any] = {"batch": PAGE, "max_bytes": PAGE_BYTES, "next_by_subj": ">"}
     ask |= {"start_time": timestamp(int(wanted.since.timestamp() * 1e9))} if wanted.since else {"seq": 1}
-    found: list[Stored] = []
+    found: list[StoredMessage] = []
     looked = last = 0
     whole = False
     try:
-        async for page, whole in pages(connection, stream, ask):  # noqa: B007  told below
+        async for page, whole in pages(connection, stream, ask):  # noqa: B007  used below
             for stored in page:
                 looked, last = looked + 1, stored.sequence
                 if wanted.takes(stored, positions):
                     found.append(stored)
                     if len(found) >= wanted.limit:
-                        return Found(found, looked, last, whole=False)
+                        return FoundMessages(found, looked, last, whole=False)
             if looked >= READ:
                 break
     except ServerError:
         return await _one_by_one(connection, stream, wanted, positions)
-    return Found(found, looked, last, whole=whole)
+    return FoundMessages(found, looked, last, whole=whole)
 
 
 async def _one_by_one(
     connection: Connection, stream: str, wanted: Wanted, positions: Sequence[tuple[int, ...]]
-) -> Found:
-    """The same by its leader: the stream allows no direct reads."""
+) -> FoundMessages:
+    """The same search, one message at a time from the stream's leader: the stream allows no direct reads."""
     since_ns = int(wanted.since.timestamp() * 1e9) if wanted.since is not None else None
-    found: list[Stored] = []
+    found: list[StoredMessage] = []
     looked = last = 0
     async for stored in one_by_one(connection, stream, ">", since_ns):
         looked, last = looked + 1, stored.sequence
         if wanted.takes(stored, positions):
             found.append(stored)
         if looked == ONE_BY_ONE or len(found) == wanted.limit:
-            return Found(found, looked, last, whole=False)
-    return Found(found, looked, last, whole=True)
+            return FoundMessages(found, looked, last, whole=False)
+    return FoundMessages(found, looked, last, whole=True)

@@ -1,4 +1,4 @@
-"""What is known of the project's functions: by the instances that run, else by the code at hand."""
+"""What is known of the project's functions: from the instances that run, else from the code at hand."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from msgspec import structs
 from runner.bindings import Binding
 from runner.core import identity
 from runner.jetstream.ownstreams import AGAIN
-from runner.jetstream.readers import Known
+from runner.jetstream.readers import KnownFunction
 
 
 def known(
     stream: str, project: str, code: Sequence[Binding] | None, snapshots: Sequence[Mapping[str, Any]]
-) -> list[Known]:
-    """The functions that read a stream, or may: where none says which stream it reads, its subject decides."""
+) -> list[KnownFunction]:
+    """The functions that read a stream, or may read it: a function that names no stream is among them, and its subject decides."""
     found = {each.function: each for binding in code or () if (each := _bound(binding, project)) is not None}
     for snapshot in snapshots:
         for function, part in snapshot["functions"].items():
             if not part.get("subject"):
-                continue  # of an earlier release
+                continue  # the instance is of an earlier release
             before = found.get(function)
-            told = Known(
+            told = KnownFunction(
                 function=function,
                 label=part.get("label") or function,
                 subject=part["subject"],
@@ -47,11 +47,11 @@ def known(
     return [each for each in found.values() if each.stream in ("", stream)]
 
 
-def _bound(binding: Binding, project: str) -> Known | None:
+def _bound(binding: Binding, project: str) -> KnownFunction | None:
     if binding.answers is not None:
         return None
     scheduled = binding.schedule is not None
-    return Known(
+    return KnownFunction(
         function=binding.function,
         label=binding.label,
         subject=identity.tick_subject(project, binding.function) if scheduled else binding.subject.wildcard,
@@ -74,8 +74,8 @@ def _template(binding: Binding) -> str:
     return ".".join(f"{{{places[each[1:-1]]}}}" if each.startswith("{") else each for each in tokens)
 
 
-def target(known: Known, subject: str) -> str:
-    """Where what a function returns goes for a message of this subject; empty where it returns nothing, or that is not known."""
+def target(known: KnownFunction, subject: str) -> str:
+    """The subject of a function's output for a message of `subject`; empty if it has no output, or the subject is not known."""
     tokens = subject.split(".")
     made = []
     for each in known.output.split(".") if known.output else ():
@@ -90,5 +90,5 @@ def target(known: Known, subject: str) -> str:
 
 
 def _takes_context(binding: Binding) -> bool:
-    """Whether it may publish with its context; hooks may, too."""
+    """Whether a function may publish with a context: its handler takes one, or it has hooks."""
     return binding.signature.context is not None or bool(binding.around)

@@ -1,4 +1,4 @@
-"""The story of a message as lines of a terminal: the message, below it each function, below that what it has made of it."""
+"""The story of a message as lines of text: the message, below it each function, and below each function its outputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ STEP = "  "
 def lines(
     message: Mapping[str, Any], indent: str = "", *, whole: bool = True, linked: bool = True
 ) -> Iterator[str]:
-    """All of it; not `whole` leaves out what stands above it already. Not `linked`: no page shows its trace, and the command does."""
+    """The lines of a message's story.
+
+    If not `whole`, the trace is left out, which stands above already. If not `linked`, no web page shows the trace, and the line
+    names the command that does.
+    """
     yield indent + "  ".join(_head(message))
     inner = indent + STEP
     if message["gone"]:
@@ -102,7 +106,7 @@ def _failure(error: Mapping[str, Any]) -> str:
 
 
 def _when(stamp: str) -> str:
-    """A time, and how far away it is."""
+    """How far away a time is, and the time itself."""
     left = datetime.fromisoformat(stamp).timestamp() - time.time()
     away = f"in {left:.0f} s" if left >= 1 else "now"
     return f"{away} ({times.seconds(stamp)})"

@@ -1,4 +1,4 @@
-"""`runner message show`: what became of one message."""
+"""`runner message show`: shows what became of messages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import click
 
 from runner.cli import loop, options, printed
-from runner.cli.message.find import Found, Wanted, find
+from runner.cli.message.find import FoundMessages, Wanted, find
 from runner.cli.message.lines import lines
-from runner.cli.message.stories import Limits, Stories
+from runner.cli.message.stories import FollowLimits, Stories
 from runner.cli.selection import moment
 from runner.cli.session import session
 from runner.cli.table import counted
@@ -73,13 +73,15 @@ def show_command(
 ) -> None:
     """Show what became of a message in each function that reads it.
 
-    A function is waiting (for an instance, or behind others), queued or running in an instance, settling, retrying, gathering the other parts
-    of its event, done, or has given the message up: dead. Parked waits behind a message of its key that was given up; skipped was never the function's to run;
-    gone was removed from its stream first. The instances are asked what they have in their hands. Where neither they nor a record
-    tell, the server does not know whether a delivered message is settled: that is unknown.
+    A function is waiting (for an instance, or behind others), queued or running in an instance, settling, retrying, gathering the
+    other parts of its event, done, or has given the message up: dead. A parked message waits behind a message of its key that was
+    given up. The function does not read a skipped message. A gone message was removed from its stream before it was handled. The
+    instances are asked which messages they hold. If neither they nor a record know, the state of a delivered message is unknown,
+    because the server does not say whether it is settled.
 
-    Below each function stands what its last attempt has failed with, and its outputs, which are found by the ids that derive from the
-    message. With --key, --header, --time or --since, messages of a STREAM are looked for, the oldest first; it is told where the search ended.
+    Below each function stand the error of its last attempt and its outputs, which are found by ids that derive from the message.
+    With --key, --header, --time or --since, the command searches a STREAM for messages, the oldest first, and prints where the
+    search ended.
     """
     place = options.place()
     stream, sequence = _read(message)
@@ -101,9 +103,9 @@ def show_command(
         limit=1 if time else limit,
     )
 
-    async def main() -> tuple[list[dict[str, Any]], Found | None]:
+    async def main() -> tuple[list[dict[str, Any]], FoundMessages | None]:
         async with session(place.settings) as connection:
-            stories = Stories(connection, place.root, place.settings, Limits(depth, breadth))
+            stories = Stories(connection, place.root, place.settings, FollowLimits(depth, breadth))
             await stories.load()
             if sequence is not None:
                 return [await stories.of(stream, sequence)], None
@@ -124,7 +126,7 @@ def show_command(
 
 
 def _is_there(settings: Settings) -> bool:
-    """Whether the page that shows traces may be there: one that was set is, and that of this machine where somebody listens."""
+    """Whether a web page may show traces: one that was set does; the default one, on this machine, if something listens there."""
     if settings.trace_url != Settings().trace_url:
         return True
     page = urlsplit(settings.trace_url)
@@ -135,12 +137,12 @@ def _is_there(settings: Settings) -> bool:
     return True
 
 
-def _search(found: Found) -> dict[str, Any]:
+def _search(found: FoundMessages) -> dict[str, Any]:
     return {"looked_at": found.looked, "last": found.last or None, "whole": found.whole}
 
 
-def _tell(found: Found, stream: str, *, only: bool) -> None:
-    """Where the search ended; `only` one was wanted."""
+def _tell(found: FoundMessages, stream: str, *, only: bool) -> None:
+    """Print where a search ended; `only`: a single message was wanted."""
     if not found.looked:
         click.echo(f"{stream} holds no message from that time on", err=True)
         return
@@ -157,7 +159,7 @@ def _read(text: str) -> tuple[str, int | None]:
     stream, colon, number = text.partition(":")
     sequence = checked.number(number) if colon else None
     if not checked.name(stream, Stream) or (colon and not sequence):
-        raise UsageError(f"{text!r} is no message", hint="STREAM:SEQ, for example ORDERS:17")
+        raise UsageError(f"{text!r} is not a message", hint="STREAM:SEQ, for example ORDERS:17")
     return stream, sequence
 
 

@@ -1,4 +1,4 @@
-"""The story of a message as plain values: what each function has done with it, what it has made of it, and what came of that."""
+"""The story of a message as plain values: what each function has done with it, its outputs, and what became of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runner.core import header, identity, origin, sharding, story, traceparent
 from runner.core.holding import Held, Question
 from runner.core.origin import Origin
 from runner.core.redaction import Rules
-from runner.core.story import Told
+from runner.core.story import Story
 from runner.core.storyfacts import Hand
 from runner.errors import JetrunnerError, PermissionDenied, UsageError
 from runner.jetstream import codes, outputs
@@ -28,31 +28,31 @@ from runner.jetstream.inquired import Inquired, InstanceAnswers, hands
 from runner.jetstream.inquiry import Inquiry
 from runner.jetstream.inventory import consumers_on, real_streams, stream_info
 from runner.jetstream.messages import leader_message
-from runner.jetstream.outputs import Output, Search
-from runner.jetstream.readers import Known, Reader, readers
+from runner.jetstream.outputs import FoundOutput, Search
+from runner.jetstream.readers import KnownFunction, ReadingFunction, readers
 from runner.pipeline import delayed
 from runner.runtime.snapshots import collect
 from runner.values import did_you_mean
 
 MOST = 100
-"""Messages of one story: what comes of the others is not followed."""
+"""Most messages that one command follows; further outputs are named only."""
 PATIENCE_SECONDS = 5.0
-SEARCH_SECONDS = 10.0  # in which all outputs of one command are looked for, of all messages that it tells of
+SEARCH_SECONDS = 10.0  # for the search for all outputs that one command shows
 
 
-class Limits(Struct, frozen=True):
+class FollowLimits(Struct, frozen=True):
     """How far outputs are followed."""
 
     depth: int
-    """From one message to what came of it, so often."""
+    """How many steps from a message to its outputs are followed."""
     breadth: int
-    """Outputs of one function that are followed."""
+    """Most outputs of one function that are followed."""
 
 
 class Stories:
-    """Tells the stories of messages; what does not change meanwhile is asked once."""
+    """Tells the stories of messages; the list of streams and the code are read once."""
 
-    def __init__(self, connection: Connection, root: Path, settings: Settings, limits: Limits) -> None:
+    def __init__(self, connection: Connection, root: Path, settings: Settings, limits: FollowLimits) -> None:
         self._connection = connection
         self._root = root
         self._settings = settings
@@ -61,19 +61,19 @@ class Stories:
         self._streams: dict[str, dict[str, Any]] = {}
         self._code: tuple[Binding, ...] | None = None
         self._instances: dict[str, set[str]] = {}
-        """Those that have answered before, by project."""
+        """The instances that have answered before, by project."""
         self._told: dict[tuple[str, int], bool] = {}
         self._until = 0.0
         """When the search for outputs ends, by the monotonic clock; 0.0 before it has begun."""
 
     async def load(self) -> None:
-        """Know the streams, and the code at hand."""
+        """Read the list of streams, and the code at hand."""
         self._streams = await real_streams(self._connection, PATIENCE_SECONDS)
         if self._settings.name:
             self._code = functions.all_functions(self._root, self._settings.name)
 
     async def info(self, stream: str) -> dict[str, Any]:
-        """The server's info on a stream. Raises UsageError where there is none."""
+        """The server's info on a stream. Raises UsageError if the stream does not exist."""
         info = await stream_info(self._connection, stream)
         if info is None:
             hint = (
@@ -83,12 +83,12 @@ class Stories:
             raise UsageError(f"there is no stream {stream}", hint=hint)
         return info
 
-    def bindings(self, stream: str) -> list[Known]:
+    def bindings(self, stream: str) -> list[KnownFunction]:
         """The functions of the code at hand that may read a stream."""
         return known(stream, self._settings.name, self._code, ())
 
     async def of(self, stream: str, sequence: int) -> dict[str, Any]:
-        """The story of one message. Raises JetrunnerError for one that was never stored."""
+        """The story of one message. Raises JetrunnerError if it is not stored yet."""
         info = await self.info(stream)
         last = int(info["state"]["last_seq"])
         if not 0 < sequence <= last:
@@ -113,13 +113,13 @@ class Stories:
         return document | {"functions": [each for each in found if self._worth(each, about)]}
 
     def _worth(self, function: Mapping[str, Any], about: Inquired) -> bool:
-        """Of a message that is gone its subject is not known: a function counts that has something to tell of it."""
+        """Whether a function is shown: for a message that is gone, whose subject is not known, only one that knows something of it."""
         return about.stored is not None or function["state"] != "gone" or bool(function["durable"])
 
     async def _readers(
         self, about: Inquired, consumers: Sequence[Mapping[str, Any]]
-    ) -> list[tuple[Reader, InstanceAnswers]]:
-        """The functions that read it, each with what the instances of its project say of the message."""
+    ) -> list[tuple[ReadingFunction, InstanceAnswers]]:
+        """The functions that read the message, each with what the instances of its project say of it."""
         own, subject = self._settings.name, about.stored.subject if about.stored is not None else None
         question = Question(about.stream, about.sequence)
         snapshots = {own: await self._ask(own, question)} if own else {}
@@ -137,10 +137,10 @@ class Stories:
         return told
 
     async def _function(
-        self, inquiry: Inquiry, reader: Reader, answers: InstanceAnswers, depth: int
+        self, inquiry: Inquiry, reader: ReadingFunction, answers: InstanceAnswers, depth: int
     ) -> dict[str, Any]:
         facts, place = await inquiry.facts(reader, answers)
-        made = await self._outputs(reader, place) if place.timestamp_ns else outputs.Found()
+        made = await self._outputs(reader, place) if place.timestamp_ns else outputs.FoundOutputs()
         facts = msgspec.structs.replace(facts, outputs=len(made.outputs) + len(made.delayed))
         told = story.tell(facts)
         attempts = reader.known.attempts if reader.known is not None else 0
@@ -167,12 +167,12 @@ class Stories:
             "outputs_whole": made.whole,
         }
 
-    async def _outputs(self, reader: Reader, place: Origin) -> outputs.Found:
-        """What the function has made of it, as far as that is found."""
+    async def _outputs(self, reader: ReadingFunction, place: Origin) -> outputs.FoundOutputs:
+        """The outputs that a function has made of the message, as far as the search finds them."""
         known = reader.known
         aim = target(known, place.subject) if known is not None and place.subject else ""
         if known is not None and not known.output and not known.publishes:
-            return outputs.Found()
+            return outputs.FoundOutputs()
         self._until = self._until or time.monotonic() + SEARCH_SECONDS
         search = Search(
             project=reader.project,
@@ -184,7 +184,7 @@ class Stories:
         )
         return await outputs.find(self._connection, self._streams, search)
 
-    async def _output(self, output: Output, depth: int, at: int) -> dict[str, Any]:
+    async def _output(self, output: FoundOutput, depth: int, at: int) -> dict[str, Any]:
         place = output.stream, output.sequence
         found: dict[str, Any] = {
             "message_id": identity.message_id(*place),
@@ -193,14 +193,14 @@ class Stories:
             "message": None,
         }
         if depth > 0 and at < self._limits.breadth and place not in self._told and len(self._told) < MOST:
-            with suppress(PermissionDenied):  # then it is named, and no more
+            with suppress(PermissionDenied):  # then the output is named, and its story left out
                 info = await stream_info(self._connection, output.stream)
                 if info is not None:
                     found["message"] = await self._story(info, *place, depth - 1)
         return found
 
     def _message(self, about: Inquired) -> dict[str, Any]:
-        """The message itself."""
+        """The message itself, without its functions."""
         stored, state = about.stored, about.info["state"]
         document: dict[str, Any] = {
             "message_id": identity.message_id(about.stream, about.sequence),
@@ -251,7 +251,7 @@ def _held(told: Sequence[Mapping[str, Any]]) -> list[tuple[str, Hand]]:
     ]
 
 
-def _told(told: Told) -> dict[str, Any]:
+def _told(told: Story) -> dict[str, Any]:
     return {
         "state": told.state,
         "why": told.why or None,
@@ -287,7 +287,7 @@ def _why_gone(sequence: int, state: Mapping[str, Any], config: Mapping[str, Any]
 
 
 def _delayed(headers: Mapping[str, str]) -> dict[str, Any] | None:
-    """When and where a message is published that waits for its time."""
+    """When and to which subject a delayed message is published; None for any other message."""
     when = headers.get("Nats-Schedule", "")
     if delayed.TARGET not in headers:
         return None
@@ -295,6 +295,6 @@ def _delayed(headers: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _died(headers: Mapping[str, str]) -> str | None:
-    """The message that a dead letter is of."""
+    """The message of which this one is the dead letter; None if it is none."""
     stream, sequence = headers.get("Jetrunner-Dead-Stream"), headers.get("Jetrunner-Dead-Sequence")
     return f"{stream}:{sequence}" if stream and sequence else None

@@ -1,1 +1,1 @@
-"""`runner parked`: keys that wait behind a message that was given up."""
+"""`runner parked`: commands for keys that wait behind a message that was given up."""

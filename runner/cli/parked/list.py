@@ -1,4 +1,4 @@
-"""`runner parked list`."""
+"""`runner parked list`: shows the parked keys."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from runner.core.redaction import Rules
 def list_command(function: str | None, output: str) -> None:
     """Show the keys that wait, or are on their way back.
 
-    HEAD is the message that a key waits behind, ERROR why that one was given up, PARKED how many messages wait behind it.
-    `runner parked retry KEY` runs the head once more, `runner parked skip KEY` gives it up; then what waits runs, in order.
-    `runner deadletter show` has the whole story of the head: --output json tells its sequence there.
+    HEAD is the message that a key waits behind, ERROR why it was given up, PARKED how many messages wait behind it.
+    `runner parked retry KEY` runs the head again, `runner parked skip KEY` gives it up for good; then the parked messages run, in
+    order. `runner deadletter show` prints all details of the head; --output json has the sequence for it.
     """
     place = options.place()
     selection = selected(place, function, None, None)

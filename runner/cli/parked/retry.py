@@ -1,4 +1,4 @@
-"""`runner parked retry`: a parked key comes back, its head first."""
+"""`runner parked retry`: brings a parked key back, its head first."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ from runner.jetstream.deadletters import Selection
 @options.output_option
 @options.connected
 def retry_command(keys: tuple[str, ...], function: str | None, output: str) -> None:
-    """Run the message that KEY waits behind once more, then what waits, in order, and all before newer messages.
+    """Run the message that KEY waits behind again, then its parked messages, in order, and all before newer ones.
 
-    KEY is as `runner parked list` shows it: tokens of several are joined by dots. When one of the messages is given up,
-    the key is parked again. A running instance does it, or the next one that starts. `runner deadletter redrive --key`
-    is the same.
+    KEY is as `runner parked list` shows it: several tokens are joined by dots. If one of the messages is given up, the key is
+    parked again. A running instance does this, or the next one that starts. `runner deadletter redrive --key` is the same.
     """
     require_keys(keys)
     place = options.place()
@@ -36,7 +35,7 @@ def retry_command(keys: tuple[str, ...], function: str | None, output: str) -> N
 
 
 def require_keys(keys: Sequence[str], option: str = "KEY") -> None:
-    """Raise UsageError for what can be no key; `option` is where it was given."""
+    """Raise UsageError for a text that can be no key; `option` is where it was given."""
     for key in keys:
         if not key or " " in key:
             raise UsageError(
@@ -46,7 +45,7 @@ def require_keys(keys: Sequence[str], option: str = "KEY") -> None:
 
 
 def bring_back(selection: Selection, keys: Sequence[str], output: str) -> None:
-    """Have running instances bring keys back, and tell of each."""
+    """Have running instances bring parked keys back, and print each."""
     told: list[dict[str, Any]] = []
     errors: list[JetrunnerError] = []
     missing: list[str] = []

@@ -1,4 +1,4 @@
-"""`runner parked skip`: a parked key goes on without the message that it waits behind."""
+"""`runner parked skip`: lets a parked key go on without the message that it waits behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runner.core.park import Letter, Mark
 from runner.core.redaction import Rules
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.connection import Connection
-from runner.jetstream.deadletterpage import Stored
+from runner.jetstream.deadletterpage import StoredDeadLetter
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.keymarks import KeyMarks
 from runner.jetstream.ownstreams import DEADLETTERS
@@ -30,13 +30,13 @@ LISTED = "runner parked list shows what waits, and behind which message"
 
 
 class Skipped(Struct, frozen=True):
-    """A key that goes on without its head."""
+    """A key that goes on without its head, the message that it waited behind."""
 
     function: str
     key: str
     message_id: str
     dead_letter: dict[str, Any] | None
-    """As it was; None when it was gone already."""
+    """The head's dead letter as it was; None if it was gone already."""
     parked: int
 
 
@@ -46,11 +46,11 @@ class Skipped(Struct, frozen=True):
 @options.output_option
 @options.connected
 def skip_command(key: str, function: str | None, output: str) -> None:
-    """Give up the message that KEY waits behind: its dead letter is removed, and what waits runs, in order.
+    """Give up the message that KEY waits behind: its dead letter is removed, and the parked messages run, in order.
 
-    Nothing else is lost, and nothing newer runs before what waits. A running instance does it, or the next one that
-    starts. When one of the messages is given up in turn, the key is parked behind that one. A key on its way back is not
-    skipped: its head may be at work.
+    No other message is lost, and no newer message runs before the parked ones. A running instance does this, or the next one that
+    starts. If one of the messages is given up in turn, the key is parked behind that one. A key that is being brought back cannot
+    be skipped, because its first message may be running.
     """
     place = options.place()
     require_keys([key])
@@ -86,7 +86,7 @@ def skip_command(key: str, function: str | None, output: str) -> None:
 async def skip(
     connection: Connection, rules: Rules, whereabouts: Whereabouts, selection: Selection, key: str
 ) -> Skipped:
-    """Raises JetrunnerError where the key does not wait, or not behind the message that it does now."""
+    """Skip the head of a parked key. Raises JetrunnerError if the key is not parked, or its head is another message by then."""
     (function, _), mark = await _one(connection, selection, key)
     why = parkedkeys.refusal(await whereabouts.find(function, mark.positions), function, mark)
     if why is not None:
@@ -118,8 +118,8 @@ async def skip(
 
 async def _copies(
     connection: Connection, letters: DeadLetters, selection: Selection, head: Origin
-) -> list[Stored]:
-    """Its dead letters, the newest last; none only where a leader that is followed has none."""
+) -> list[StoredDeadLetter]:
+    """The head's dead letters, the newest last; none only if a leader that most servers follow has none."""
     found = await letters.copies(selection, head)
     if not found and await History(connection, DEADLETTERS).follow():
         found = await letters.copies(selection, head)

@@ -1,1 +1,1 @@
-"""`runner schedule`: when functions with `@cron` fire."""
+"""`runner schedule`: commands for functions with `@cron`."""

@@ -1,4 +1,4 @@
-"""`runner schedule fire`."""
+"""`runner schedule fire`: fires a function now."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from runner.jetstream.publisher import PubAck
 def fire_command(name: str, output: str) -> None:
     """Fire FUNCTION now, beside its schedule, and print where the firing stands: STREAM:SEQUENCE.
 
-    One instance runs it, as any other firing; `ctx.scheduled` is now. With overlap="skip" it waits until an earlier one has ended.
+    One instance runs it, as any other firing; `ctx.scheduled` is now. With overlap="skip" the firing waits until an earlier one has
+    ended.
     """
     place = options.project()
     project = code.load(place.root, place.settings.name or None)

@@ -1,4 +1,4 @@
-"""`runner schedule list`."""
+"""`runner schedule list`: shows when functions fire next."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ STATES = {"create": "missing", "update": "differs", "same": "stands", "remove": 
 def list_command(output: str) -> None:
     """Show the schedules of the project's functions, and of those that are gone.
 
-    NEXT is when the server fires it next, in UTC. STATE: it stands as the code has it; it differs, or is missing: the server has
-    another one, or none (`runner apply` writes it); its function is gone from the code (`runner apply` removes it).
+    NEXT is when the server fires it next, in UTC. STATE compares the server with the code. The schedule may be the same, or differ
+    or be missing (`runner apply` writes it), or its function is gone from the code (`runner apply` removes it).
     """
     place = options.project()
     project = code.load(place.root, place.settings.name or None)

@@ -1,4 +1,4 @@
-"""`runner schema asyncapi`."""
+"""`runner schema asyncapi`: prints a project's subjects as AsyncAPI."""
 
 from __future__ import annotations
 

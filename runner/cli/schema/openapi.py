@@ -1,4 +1,4 @@
-"""`runner schema openapi`."""
+"""`runner schema openapi`: prints a project's HTTP edge as OpenAPI."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from runner.schemas import openapi
 def openapi_command(route_files: tuple[str, ...]) -> None:
     """Print the HTTP edge as OpenAPI 3.1: functions with @route, and routes that are declared.
 
-    Types, docstrings and defaults are those of the functions. A path of an Ingress is told by itself, though it takes all paths below it.
+    Types, docstrings and defaults are those of the functions. A path of an Ingress appears alone, although it also takes all paths
+    below it.
     """
     place = options.place(route_files=route_files or None)
     project = code.load(place.root, place.settings.name or None)

@@ -1,1 +1,1 @@
-"""`runner shard`: who owns what, and another number of shards."""
+"""`runner shard`: shows who owns which shard, and changes the number of shards."""

@@ -1,4 +1,4 @@
-"""`runner shard list`."""
+"""`runner shard list`: shows the shards of ordered functions."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ HEADS = ["FUNCTION", "STREAM", ">GENERATION", ">SHARD", "OWNER", ">EPOCH", ">LAG
 def list_command(function: str | None, output: str) -> None:
     """Show the shards of the project's ordered functions, or of one.
 
-    LAG waits in the stream, PENDING is delivered and not settled. EPOCH counts the owners, SINCE is how long the
-    shard has had this one. Shards of an older generation are listed until they are drained, those of a newer one once
-    something waits there.
+    LAG counts messages that wait in the stream, PENDING those delivered and not settled. EPOCH counts the owners. SINCE is how long
+    the present owner has the shard. Shards of an older generation are listed until they are drained, those of a newer one once
+    messages wait there.
     """
     place = options.place()
     project = require_project(place.settings.name)
@@ -74,7 +74,7 @@ async def read(
 ) -> list[dict[str, Any]]:
     """Every shard as plain values, by function, generation and number.
 
-    `functions` are those of the project's code; None when nobody knows.
+    `functions` are the ordered functions of the project's code; None if its code is not known.
     """
     kv = KV(connection)
     try:
@@ -93,7 +93,7 @@ async def read(
             continue
         info = await stream_info(connection, current.stream)
         if info is None:
-            continue  # the stream is gone, and all that was in it
+            continue  # the stream is gone with all its messages
         durable = identity.durable(project, name)
         known = (await reshard.lags(connection, current.stream, durable, patience=PATIENCE_SECONDS)).get(
             durable, []

@@ -1,4 +1,4 @@
-"""`runner shard resize`."""
+"""`runner shard resize`: gives a stream another number of shards."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LOOK_SECONDS = 0.25
 TELL_SECONDS = 2.0
 
 
-class Count(click.IntRange):
-    """A number of shards; who gives it before the stream is told the order."""
+class ShardCount(click.IntRange):
+    """A number of shards; if it was given before the stream, the error names the right order."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number. Raises click.UsageError."""
@@ -39,17 +39,16 @@ class Count(click.IntRange):
 
 @click.command("resize", epilog="Example: runner shard resize LEDGER 32")
 @click.argument("stream")
-@click.argument("count", type=Count(min=1, max=1024))
+@click.argument("count", type=ShardCount(min=1, max=1024))
 @click.option("--wait/--no-wait", default=True, help="Wait until every function works on the new shards.")
 @options.output_option
 @options.connected
 def resize_command(stream: str, count: int, wait: bool, output: str) -> None:
     """Give a stream another number of shards, or other tokens to shard by, without losing order.
 
-    COUNT is how many; the tokens are `by` in the stream's file, or stay what they are where no file is.
-    What comes from now on is stored in a new generation of shards. Each function that keeps order drains what was
-    stored before, and then goes on with the new ones; other functions notice nothing. The drain goes on when this
-    command is interrupted: run it again with the same number to go on watching.
+    COUNT is the new number. The tokens are `by` in the stream's file; without a file they stay the same. New messages are stored in
+    a new generation of shards. Each ordered function drains the old shards, and then goes on with the new ones; other functions
+    notice nothing. If this command is interrupted, the drain goes on: run the command again with the same number to watch it.
     """
     place = options.place()
     project = place.settings.name
@@ -125,13 +124,13 @@ def _difference(before: Sharding, now: Sharding, declared: Shards | None) -> str
 
 
 def _names(sharding: Sharding, declared: Shards | None) -> list[str]:
-    """The tokens of the key, as the file names them."""
+    """The names of the key's tokens in the stream's file; `token 2` and so on without a file."""
     names = dict(zip(declared.positions, declared.by, strict=True)) if declared is not None else {}
     return [names.get(place, f"token {place + 1}") for place in sharding.positions]
 
 
 async def _look(resize: Resize, now: Sharding, telling: Telling) -> list[Progress]:
-    """How far it is, however long that cannot be seen: the drain goes on meanwhile."""
+    """How far each function is; ask again until the server answers, because the drain goes on meanwhile."""
     while True:
         try:
             return await resize.look(now)
@@ -145,7 +144,7 @@ def _under_way(progress: list[Progress]) -> bool:
 
 
 def _refuse(stream: str, now: Sharding, progress: list[Progress]) -> None:
-    """One change at a time. Raises JetrunnerError while another is under way."""
+    """Raise JetrunnerError while another change is under way: there is only one at a time."""
     under_way = [
         each
         for each in progress
@@ -167,9 +166,9 @@ def _refuse(stream: str, now: Sharding, progress: list[Progress]) -> None:
 
 
 class Telling:
-    """Tells on stderr what has changed, and every two seconds what is left.
+    """Prints to stderr what has changed, and every 2 s what is left.
 
-    A function that has nothing left goes on at once: only when it takes longer than that, it is told.
+    A function that has nothing left goes on at once, so it is printed only if it has not after 2 s.
     """
 
     def __init__(self, project: str) -> None:
@@ -180,7 +179,7 @@ class Telling:
         self._doubt = ""
 
     def tell(self, progress: list[Progress], now: Sharding) -> None:
-        """Say what is new."""
+        """Print what is new."""
         due = time.monotonic() - self._at >= TELL_SECONDS
         early = time.monotonic() - self._began < TELL_SECONDS
         for each in progress:
@@ -196,7 +195,7 @@ class Telling:
             click.echo(shown.line(f"{self._called(each)}: {_sentence(each, now)}"), err=True)
 
     def doubt(self, reason: str) -> None:
-        """Say once that nothing is known just now."""
+        """Print once that the progress cannot be seen now, and why."""
         if reason != self._doubt:
             self._doubt = reason
             click.echo(shown.line(f"how far it is cannot be seen: {reason}"), err=True)

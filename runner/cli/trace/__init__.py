@@ -1,1 +1,1 @@
-"""A trace in the terminal, and the spans of servers."""
+"""`runner trace`: shows a trace in the terminal, and makes spans of what servers report."""

@@ -1,4 +1,4 @@
-"""`runner trace bridge`: what servers tell of messages that they pass on, as spans in the messages' traces."""
+"""`runner trace bridge`: turns the reports of servers about messages into spans in the messages' traces."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from runner.telemetry.tracing import Tracing
 
 SUBJECT = "jetrunner.msgtrace"
 QUEUE = "jetrunner-trace-bridge"
-"""Several bridges share the work."""
+"""The queue group by which several bridges share the work."""
 TELL_SECONDS = 60.0
-"""Time between two lines about what could not be read."""
+"""Least seconds between two log lines about reports that could not be read."""
 FLUSH_SECONDS = 3.0
 
 log = logging.getLogger("jetrunner.trace")
@@ -38,17 +38,18 @@ log = logging.getLogger("jetrunner.trace")
 )  # fmt: skip
 @options.connected
 def bridge_command(told_on: str) -> int:
-    r"""Turn what NATS servers tell of traced messages into spans, until told to stop.
+    """Turn the reports of NATS servers about traced messages into spans, until told to stop.
 
-    Each server that a message passed gives a span below the span that has sent it: from where it came, which stream has stored it, to
-    which server or subscription it went on, and why not. The servers tell it where their account says so:
+    Each server that a message passed makes a span, a child of the span that sent the message. It says where the message came from,
+    which stream stored it, to which server or subscription it went, or why it was refused. The servers send these reports if their
+    account says so:
 
     \b
       accounts { APP { msg_trace: { dest: "jetrunner.msgtrace", sampling: "100%" } } }
 
-    Spans go where those of functions go (OTEL_EXPORTER_OTLP_ENDPOINT), or to the `runner dev` of this project. Several bridges share the
-    work. What JetStream delivers to consumers, the servers do not tell.
-    """
+    Spans go where those of functions go (OTEL_EXPORTER_OTLP_ENDPOINT), or to the `runner dev` of this project. Several bridges
+    share the work. The servers do not report deliveries of JetStream to consumers.
+    """  # noqa: D301  # click reads the character \b, not the two that stand for it
     if why := subject.problem(told_on):
         raise UsageError(f"cannot listen on {told_on!r}: {why}")
     place = options.place()
@@ -68,7 +69,9 @@ def bridge_command(told_on: str) -> int:
             with interruption.listening() as scope, scope:
                 unsubscribe = await connection.wire.subscribe(told_on, bridge.take, QUEUE)
                 await connection.heard()
-                log.info("ready: turns what servers tell on %s into spans for %s", told_on, found.destination)
+                log.info(
+                    "ready: turns the trace messages on %s into spans for %s", told_on, found.destination
+                )
                 try:
                     await connection.closed.wait()
                 finally:
@@ -84,17 +87,17 @@ def bridge_command(told_on: str) -> int:
 
 
 class Bridge:
-    """Makes spans of what servers tell."""
+    """Makes spans of the reports of servers."""
 
     def __init__(self, put: Callable[[hop.Hop], None]) -> None:
         self.taken = 0
-        """Messages that became a span."""
+        """How many reports became a span."""
         self._put = put
         self._unread = 0
         self._tell = 0.0
 
     def take(self, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> None:
-        """What one server tells of one message; anybody who may publish there can have written it."""
+        """Make a span of one server's report on one message; anybody who may publish on the subject can have written the report."""
         try:
             found = hop.read(body, nanoseconds)
         except checked.Unfit as error:

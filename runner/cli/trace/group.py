@@ -1,4 +1,4 @@
-"""The commands of `runner trace`; what is no command's name is the id of a trace."""
+"""The commands of `runner trace`; a word that is no command's name is the ID for `show`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ SHOW = "show"
 
 
 class _TraceGroup(LazyGroup):
-    """`runner trace ID` is `runner trace show ID`."""
+    """Takes `runner trace ID` for `runner trace show ID`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the command's name before what has none."""
+        """Put `show` before arguments that begin with no command's name."""
         if args and args[0] not in self.commands and not {"--help", "-h"} & set(args[:1]):
             args = [SHOW, *args]
         return super().parse_args(ctx, args)

@@ -1,4 +1,4 @@
-"""`runner trace ID`: a trace as a waterfall in the terminal."""
+"""`runner trace ID`: shows a trace as a waterfall in the terminal."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ LEAST_WIDTH = 60
 def show_command(identity: str, jaeger_url: str | None, output: str) -> None:
     """Show a trace: its spans below each other, when each began and how long it took, how long messages waited, and what failed.
 
-    ID is a trace id, or STREAM:SEQUENCE: then all traces are shown in which that message was sent or handled. Spans are asked for where they
-    are kept: in the `runner dev` that runs in this project, and in Jaeger. The wait before an attempt is drawn as dots.
+    ID is a trace id, or STREAM:SEQUENCE for all traces in which that message was sent or handled. Spans are read from the
+    `runner dev` that runs in this project, and from Jaeger. The wait before an attempt is drawn as dots.
     """
     place = options.place(jaeger_url=jaeger_url)
     trace_id, message = _read(identity)
@@ -78,7 +78,7 @@ def _width() -> int:
 
 
 def _read(text: str) -> tuple[str, tuple[str, int] | None]:
-    """A trace id, or a message. Raises UsageError."""
+    """The trace id that a text is, or the stream and sequence that it names. Raises UsageError."""
     if _TRACE_ID.fullmatch(text):
         return text.lower(), None
     stream, colon, number = text.partition(":")
@@ -92,7 +92,7 @@ def _read(text: str) -> tuple[str, tuple[str, int] | None]:
 
 
 def _sources(root: Path, settings: Settings) -> list[DevTraces | Jaeger]:
-    """Where spans may be kept."""
+    """The places where spans may be kept: the project's `runner dev`, and Jaeger."""
     found: list[DevTraces | Jaeger] = []
     if url := devserver.traces(root):
         found.append(DevTraces(url))
@@ -103,7 +103,7 @@ def _sources(root: Path, settings: Settings) -> list[DevTraces | Jaeger]:
 
 
 async def _trace_of(settings: Settings, stream: str, sequence: int) -> str:
-    """The trace that a message began or was sent in, as it tells by itself; empty where it cannot be read."""
+    """The id of the trace in which a message was sent, or which it has begun; empty if the message cannot be read."""
     try:
         async with session(settings) as connection:
             stored = await leader_message(connection, stream, {"seq": sequence}, codes.NOTHING_STORED)
@@ -121,7 +121,7 @@ async def _trace_of(settings: Settings, stream: str, sequence: int) -> str:
 async def _collect(
     sources: Sequence[DevTraces | Jaeger], trace_id: str, message: str
 ) -> tuple[list[Span], list[str]]:
-    """All spans, and the sources that do not answer."""
+    """All spans of the sources, and the URLs of sources that do not answer."""
     spans: list[Span] = []
     silent: list[str] = []
     for source in sources:
@@ -136,7 +136,7 @@ async def _collect(
 
 
 def _traces(spans: Sequence[Span]) -> list[str]:
-    """Their traces, the earliest first."""
+    """The ids of the spans' traces, the earliest first."""
     return list(dict.fromkeys(each.trace_id for each in sorted(spans, key=lambda each: each.start_ns)))
 
 

@@ -1,1 +1,1 @@
-"""What will hurt: pure checks of what a server says of itself, each in a file of its own."""
+"""Checks of a server's answers for settings that will cause trouble: pure functions, one subject a file."""

@@ -11,7 +11,7 @@ WILL_SECONDS = 60.0
 
 
 def of_offset(ahead: float, doubt: float) -> Iterator[Finding]:
-    """`ahead` is how many seconds this machine's clock is ahead of the server's; that may be off by `doubt`."""
+    """Check that both clocks agree; `ahead` is how many seconds this machine's is ahead, give or take `doubt`."""
     off = abs(ahead) - doubt
     if off < MAY_SECONDS:
         return

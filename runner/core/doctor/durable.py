@@ -1,4 +1,4 @@
-"""What of a durable consumer's settings costs messages, or a function's place."""
+"""Settings of a durable consumer by which messages, or the function's place in the stream, are lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.core.doctor.finding import Finding, Severity
 
 
 def of_consumer(name: str, function: str, info: Mapping[str, Any], most: int) -> Iterator[Finding]:
-    """Of a durable of a function, which works on so many messages at once at most."""
+    """Check a function's durable; `most` is how many messages the function works on at once at most."""
     config = info["config"]
 
     def told(severity: Severity, what: str, meaning: str, remedy: str) -> Finding:

@@ -1,4 +1,4 @@
-"""What `runner doctor` tells: one thing that will hurt, or may."""
+"""Findings of `runner doctor`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Severity: TypeAlias = Literal["hurts", "may hurt"]
 
 
 class Finding(Struct, frozen=True):
-    """One of them."""
+    """One thing that causes trouble, or may."""
 
     check: str
-    """What was looked at: server, clock, rights, stream, durable, leftovers."""
+    """The check that found it: server, clock, rights, stream, durable or leftovers."""
     severity: Severity
     what: str
-    """As it stands there."""
+    """The setting or state that was found."""
     meaning: str
-    """What follows from it."""
+    """The consequences of it."""
     remedy: str

@@ -1,4 +1,4 @@
-"""What functions that are gone have left."""
+"""Durables, schedules and records that deleted functions have left on the server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.core.quantity import counted
 
 
 def of_gone(left: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
-    """By function: how many of which things there are, each thing in the singular."""
+    """Report leftovers; `left` has the number of each kind of thing by function, with the kinds in the singular."""
     for function, things in sorted(left.items()):
         told = ", ".join(counted(count, what) for what, count in things.items() if count)
         if told:

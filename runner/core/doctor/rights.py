@@ -1,4 +1,4 @@
-"""What the credentials do not allow."""
+"""Rights that the credentials lack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from runner.core.doctor.finding import Finding
 
 
 def of_denied(denied: Iterable[tuple[str, str]]) -> Iterator[Finding]:
-    """Subjects that may not be published to, each with what it is needed for."""
+    """Report subjects that may not be published to, each with the purpose for which it is needed."""
     for subject, why in denied:
         yield Finding(
             "rights",
@@ -20,7 +20,7 @@ def of_denied(denied: Iterable[tuple[str, str]]) -> Iterator[Finding]:
 
 
 def of_unseen(why: str) -> Iterator[Finding]:
-    """Durables and leftovers that these credentials may not look at."""
+    """Report that these credentials may not look at durables and leftovers."""
     yield Finding(
         "rights",
         "may hurt",

@@ -1,4 +1,4 @@
-"""Whether a server does what the functions need."""
+"""Whether a server has the release and the room that the functions need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from runner.core.doctor.finding import Finding
 
 FULL = 0.9
-"""Part of a limit from which on it is told."""
+"""The used part of a limit from which on it is reported."""
 
 
 def of_release(
@@ -18,7 +18,7 @@ def of_release(
     crons: Sequence[str],
     cron: tuple[int, ...],
 ) -> Iterator[Finding]:
-    """Of its release; `crons` are the functions with a schedule, and `cron` the release that they need."""
+    """Check the server's release; `crons` are the functions with a schedule, and `cron` the release that they need."""
     name = f"nats-server {version or 'of unknown version'}"
     for needed, what in ((oldest, "nothing runs on it: outputs need atomic batches"), (cron, "")):
         if release >= needed or (needed == cron and not crons):
@@ -33,7 +33,7 @@ def of_release(
 
 
 def of_account(info: Mapping[str, Any]) -> Iterator[Finding]:
-    """Of the limits of the account, as `$JS.API.INFO` tells them."""
+    """Check the limits of the account, as `$JS.API.INFO` has them."""
     limits = info.get("limits") or {}
     for used, limit, what in (
         ("storage", "max_storage", "bytes of file storage"),

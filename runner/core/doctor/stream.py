@@ -1,4 +1,4 @@
-"""What of a stream's settings costs messages, or order, of the functions that read it or write to it."""
+"""Settings of a stream by which the functions that read it or write to it lose messages, or order."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from runner.core.doctor.finding import Finding, Severity
 from runner.core.quantity import format_duration
 
 FULL = 0.9
-"""Part of a limit from which on it is told."""
+"""The used part of a limit from which on it is reported."""
 
 
 class Use(Struct, frozen=True):
-    """What one function does with a stream."""
+    """How one function uses a stream."""
 
     function: str
     span: float
@@ -26,7 +26,7 @@ class Use(Struct, frozen=True):
 def of_input(
     name: str, config: Mapping[str, Any], readers: Sequence[Use], consumers: int
 ) -> Iterator[Finding]:
-    """Of a stream that functions read; `consumers` are all on the server that do."""
+    """Check a stream that functions read; `consumers` is the number of all its consumers on the server."""
     if not readers:
         return
     slowest = max(readers, key=lambda each: each.span)
@@ -80,7 +80,7 @@ def of_input(
 
 
 def of_output(name: str, config: Mapping[str, Any], writers: Sequence[Use]) -> Iterator[Finding]:
-    """Of a stream that functions publish to."""
+    """Check a stream that functions publish to."""
     if not writers:
         return
     slowest = max(writers, key=lambda each: each.span)
@@ -107,7 +107,7 @@ def of_output(name: str, config: Mapping[str, Any], writers: Sequence[Use]) -> I
 
 
 def of_limits(name: str, config: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[Finding]:
-    """Of the room that is left in a stream."""
+    """Check the room that is left in a stream."""
     for limit, used, what in (("max_msgs", "messages", "messages"), ("max_bytes", "bytes", "bytes")):
         most, now = int(config.get(limit) or -1), int(state.get(used) or 0)
         if most <= 0 or now < FULL * most:
@@ -125,7 +125,7 @@ def of_limits(name: str, config: Mapping[str, Any], state: Mapping[str, Any]) ->
 
 
 def of_replicas(name: str, config: Mapping[str, Any], *, clustered: bool) -> Iterator[Finding]:
-    """Of how many servers have it."""
+    """Check how many servers have a copy of the stream."""
     if clustered and int(config.get("num_replicas") or 1) == 1:
         yield _told(
             name,

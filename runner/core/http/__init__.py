@@ -1,1 +1,1 @@
-"""HTTP as values: which route a request takes, what is read from manifests, who may ask. No I/O, loop, clock or luck."""
+"""HTTP as values: the route of a request, the contents of manifests, who may ask. No I/O, loop, clock or random numbers."""

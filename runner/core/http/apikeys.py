@@ -1,4 +1,4 @@
-"""API keys: known by their SHA-256 alone, and compared in a time that says nothing of them."""
+"""API keys: only their SHA-256 is kept, and they are compared in a time that tells nothing about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 from runner.core.http.caller import Caller, Denied, bearer, single
 
 SHORTEST = 16
-"""Characters of a key: SHA-256 is no protection for what can be guessed."""
+"""Fewest bytes of a key: SHA-256 does not protect a key that can be guessed."""
 LONGEST = 512
 
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,100}")
@@ -20,20 +20,20 @@ _HASH = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 
 class ApiKeys(Struct, frozen=True):
-    """Keys of callers, and the header in which they come."""
+    """The keys of callers, and the header that carries a key."""
 
     auth: str
-    """Its name in the settings."""
+    """The authentication's name in the settings."""
     digests: Mapping[str, bytes]
-    """SHA-256 of each caller's key."""
+    """The SHA-256 of each caller's key."""
     header: str = "x-api-key"
-    """In lower case; of `authorization` it is what follows `Bearer`."""
+    """The header's name in lower case; in `authorization` the key follows `Bearer`."""
 
     def __repr__(self) -> str:
         return f"ApiKeys({self.auth!r}, {len(self.digests)} keys, {self.header!r})"
 
     def check(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller | Denied:
-        """Find the caller of a key. All keys are compared, whichever it is."""
+        """Find the caller by the key. All keys are compared, even after one fits, so that the time tells nothing."""
         given = single(headers, self.header.encode())
         if self.header == "authorization":
             given = bearer(given)
@@ -53,7 +53,7 @@ class ApiKeys(Struct, frozen=True):
 
 
 def entry(name: str, text: str) -> tuple[str, bytes]:
-    """A caller and the digest of his key, which is given itself or as `sha256:` and 64 digits. ValueError shows no key."""
+    """Read a caller's key, or `sha256:` and its 64 digits; returns name and digest. ValueError shows no key."""
     if not _NAME.fullmatch(name):
         raise ValueError("the name of a caller holds letters, digits and _ . @ - only")
     if found := _HASH.fullmatch(text):
@@ -71,7 +71,7 @@ def entry(name: str, text: str) -> tuple[str, bytes]:
 
 
 def entries(text: str) -> dict[str, bytes]:
-    """Callers and their keys, as `name=key` in lines or with commas; a line that begins with # says nothing."""
+    """Read callers and their keys: `name=key` in lines, or separated by commas; a line that begins with # is a comment."""
     found: dict[str, bytes] = {}
     for line in re.split(r"[\n,]", text):
         if not line.strip() or line.strip().startswith("#"):

@@ -1,4 +1,4 @@
-"""Authentications as a project declares them, `[tool.jetrunner.auth.<name>]`. No secret stands there: only where it is.
+"""Authentications as a project declares them, `[tool.jetrunner.auth.<name>]`. The settings hold no secret, only its place.
 
 ```toml
 [tool.jetrunner.auth.partners]
@@ -34,7 +34,7 @@ from runner.core.http.webhook import Style
 Algorithm: TypeAlias = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
-"""Those with a key pair alone: a secret that both sides know is no JWKS, and `none` is no signature."""
+"""Only algorithms with a key pair: a secret that both sides know does not belong into a JWKS, and `none` is not a signature."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
@@ -43,48 +43,48 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 class ApiKeySettings(
     Struct, frozen=True, kw_only=True, tag_field="kind", tag="api_key", forbid_unknown_fields=True
 ):
-    """Keys of callers."""
+    """An authentication by the keys of callers."""
 
     keys: Mapping[str, str] = {}
     """The SHA-256 of each caller's key, as `sha256:…`."""
     keys_env: str | None = None
-    """The environment variable that holds them, as `name=key,name=key`."""
+    """The environment variable that holds the keys, as `name=key,name=key`."""
     keys_file: str | None = None
-    """The file that holds them, `name=key` in each line; read again when it changes."""
+    """The file that holds the keys, `name=key` in each line; read again when it changes."""
     header: str = "x-api-key"
     forward: bool = False
-    """Whether the key goes on to whoever answers, and into streams."""
+    """Whether the key is passed on to the function that answers, and into streams."""
 
 
 class JwtSettings(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jwt", forbid_unknown_fields=True):
-    """Tokens of an issuer."""
+    """An authentication by the tokens of an issuer."""
 
     jwks_file: str
-    """The issuer's public keys; read again when it changes."""
+    """The file with the issuer's public keys; read again when it changes."""
     issuer: str
     audience: str | tuple[str, ...]
-    """Whom a token has to be for; `[]` takes tokens for anybody."""
+    """The audience that a token must have; `[]` accepts tokens with any."""
     algorithms: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")
     leeway: str | float = 30.0
-    """Seconds that clocks may differ."""
+    """Seconds by which the clocks may differ."""
     caller: str = "sub"
     """The claim that names the caller."""
     forward: bool = False
-    """Whether the token goes on to whoever answers, and into streams."""
+    """Whether the token is passed on to the function that answers, and into streams."""
 
 
 class WebhookSettings(
     Struct, frozen=True, kw_only=True, tag_field="kind", tag="webhook", forbid_unknown_fields=True
 ):
-    """Bodies with a signature."""
+    """An authentication by the signature of the body."""
 
     style: Style
     secret_env: str | None = None
-    """The environment variable that holds the secret; several in lines while it is changed."""
+    """The environment variable that holds the secret; while it is changed: several secrets, one a line."""
     secret_file: str | None = None
-    """The file that holds it; read again when it changes."""
+    """The file that holds the secret; read again when it changes."""
     tolerance: str | float = 300.0
-    """Seconds that a signed time may be off."""
+    """Seconds by which a signed time may be off."""
     header: str = "x-signature"
     prefix: str = ""
     encoding: Literal["hex", "base64"] = "hex"
@@ -105,9 +105,9 @@ KEYS = tuple(
 
 
 def read(tables: Mapping[str, Any], path: Callable[[str], str]) -> dict[str, AuthSettings]:
-    """Read the tables, by name, with `path` applied to files; `Fault` says what is wrong, and in which of them.
+    """Read the tables, by name; `path` is applied to names of files. `Fault` says what is wrong, and in which table.
 
-    No value is repeated, as it may be a secret that stands in the wrong place.
+    `Fault` quotes no value, because a value may be a secret in the wrong place.
     """
     found: dict[str, AuthSettings] = {}
     for name, table in tables.items():
@@ -158,7 +158,7 @@ def _check(settings: AuthSettings) -> None:
 
 
 def seconds(given: str | float, field: str) -> float:
-    """A duration; `Fault` says where it is none."""
+    """Read a duration in seconds; `Fault` names the field that has none."""
     try:
         return quantity.seconds(given)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Backends: what a route leads to."""
+"""Backends: the things to which a route leads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from msgspec import Struct
 from runner.core.subject import Template
 
 
-class Request(Struct, frozen=True):
+class RequestBackend(Struct, frozen=True):
     """A subject on which a `@reply` function answers: its answer is the response."""
 
     subject: Template
     """Its names are filled in from the tokens of the path."""
     typed: bool = False
-    """Whether it is known that the function reads JSON and MessagePack alone; those of other projects are not known."""
+    """Whether the function is known to read only JSON and MessagePack; functions of other projects are not known."""
 
 
 class Publish(Struct, frozen=True):
@@ -25,19 +25,19 @@ class Publish(Struct, frozen=True):
     """Its names are filled in from the tokens of the path."""
 
 
-class Call(Struct, frozen=True):
+class FunctionBackend(Struct, frozen=True):
     """A `@route` function, which runs in the gateway itself."""
 
     function: str
     """The name of its binding."""
     method: str = ""
-    """The one that it answers, where a manifest leads to it; empty where the route itself says that."""
+    """The method that it answers, if a manifest leads to it; empty: the route itself has the method."""
     auth: tuple[str, ...] = ()
-    """Who may ask it, where a manifest that leads to it does not say."""
+    """The authentications of the function, if a manifest leads to it and names none."""
 
 
 class Redirect(Struct, frozen=True, kw_only=True):
-    """An answer with a `Location`; what is None stays as it was asked."""
+    """An answer with a `Location`; a part that is None stays as in the request."""
 
     status: Literal[301, 302, 303, 307, 308] = 302
     scheme: Literal["http", "https"] | None = None
@@ -46,23 +46,23 @@ class Redirect(Struct, frozen=True, kw_only=True):
     path: str | None = None
     """A whole path, percent-encoded."""
     replace_prefix: str | None = None
-    """What takes the place of the prefix that the route has matched; never together with `path`."""
+    """The text that replaces the prefix that the route has matched; never together with `path`."""
 
 
 class Fixed(Struct, frozen=True):
-    """An answer that is always the same: of a service that does not exist, for example."""
+    """An answer that is always the same, such as the one for a service that does not exist."""
 
     status: int
     detail: str
-    """One sentence for the client; it holds no names of the inside."""
+    """One sentence for the client; it holds no internal names."""
 
 
 class Static(Struct, frozen=True):
-    """A body that is always the same: a page, or a document."""
+    """An answer with a body that is always the same: a page, or a document."""
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...]
-    """Its `content-type` among them."""
+    """The headers of the answer, with its `content-type`."""
 
 
-Backend: TypeAlias = Request | Publish | Call | Redirect | Fixed | Static
+RouteBackend: TypeAlias = RequestBackend | Publish | FunctionBackend | Redirect | Fixed | Static

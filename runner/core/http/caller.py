@@ -1,4 +1,4 @@
-"""Who asks: what an authentication has found."""
+"""Callers: the results of an authentication."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from msgspec import Struct
 
 
 class Caller(Struct, frozen=True):
-    """Somebody who may ask."""
+    """A caller who may ask."""
 
     auth: str
-    """The name of the authentication that holds."""
+    """The name of the authentication that accepted the caller."""
     name: str
-    """Of the key, of the token's subject, or of the authentication itself."""
+    """The name of the key, the subject of the token, or the name of the authentication itself."""
     claims: Mapping[str, Any] = {}
-    """What a token says of him; empty otherwise."""
+    """The claims of the token; empty without a token."""
 
 
 class Denied(Struct, frozen=True):
-    """Somebody who may not."""
+    """A caller who may not ask."""
 
     status: Literal[401, 403]
-    """401: he has not shown who he is. 403: he has, or has signed another body than came."""
+    """401: the caller has not shown who it is. 403: it has, but may not ask, or its signature does not fit the body."""
     detail: str
-    """One sentence for the client: never what was given, nor what was expected."""
+    """One sentence for the client, which quotes neither the given nor the expected value."""
     challenge: str = ""
     """The value of `WWW-Authenticate`, with 401."""
     wrong: bool = False
-    """Whether he has shown something that does not hold: it may have been guessed."""
+    """Whether the caller has shown a wrong key, token or signature, which may have been guessed."""
 
 
 def single(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes | None:
-    """The value of a header that stands once; None where it is missing, or stands twice, as nobody knows which one counts."""
+    """The value of a header that occurs once. None when it is missing, or occurs twice: nobody knows which one counts."""
     values = [value for key, value in headers if key == name]
     return values[0].strip() if len(values) == 1 else None
 

@@ -1,9 +1,9 @@
-"""Headers of an HTTP request as they stand in a NATS message.
+"""Headers of an HTTP request as a NATS message carries them.
 
-Rule 1: names keep their lower case. What is between client and gateway alone stays there: hop-by-hop headers, those that
-        `Connection` names, `Host`, `Content-Length`, `Expect`; so does what says of traces, which the gateway tells anew.
-Rule 2: no client writes a header of the server's or of ours: `Nats-*` and `Jetrunner-*` are dropped, in any case of letters.
-Rule 3: a value with a line break or NUL, and a name that is no token, is dropped, though the connection has refused it before.
+Rule 1: names keep their lower case. Headers that are about client and gateway alone are not carried: hop-by-hop headers, those
+        that `Connection` names, `Host`, `Content-Length`, `Expect`. Nor are headers of traces, which the gateway writes anew.
+Rule 2: no client can write a header of the server's or of ours: `Nats-*` and `Jetrunner-*` are dropped, in any case of letters.
+Rule 3: a header is dropped if its value has a line break or NUL, or its name is not a token; the connection refuses it before.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ HOPS = frozenset(
         b"trailer", b"transfer-encoding", b"upgrade",
     }
 )  # fmt: skip
-"""Headers of one connection, as RFC 9110 has them."""
+"""Headers that concern one connection, by RFC 9110."""
 _LEFT_OUT = HOPS | {
     b"host", b"content-length", b"expect", b"traceparent", b"tracestate", b"baggage", b"idempotency-key",
 }  # fmt: skip
 _RESERVED = (b"nats-", b"jetrunner-")
 LONGEST_KNOWN = 64
-"""Bytes of a name that is remembered: longer ones would be a way to fill the memory."""
+"""Most bytes of a name that is remembered: with longer ones, clients could fill the memory."""
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _UNFIT = re.compile(rb"[\x00\r\n]")
 
 
 def lines(headers: Pairs, more: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-    """Write the headers of a request as lines of a NATS header block; `more` are those of the gateway's own."""
+    """Write the headers of a request as lines of a NATS header block; `more` are the gateway's own headers."""
     named = _named(headers)
     found: list[bytes] = []
     for name, value in headers:
@@ -53,7 +53,7 @@ def lines(headers: Pairs, more: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
 
 
 def _begin(name: bytes) -> bytes:
-    """What stands before the value of a header; empty of one that stays here."""
+    """Write the beginning of a header's line, up to its value; empty for a header that is not carried."""
     if name in _LEFT_OUT or name.startswith(_RESERVED) or _NAME.fullmatch(name) is None:
         return b""
     return name + b": "
@@ -63,7 +63,7 @@ _begun = lru_cache(maxsize=1_024)(_begin)  # the same names come all the time
 
 
 def _text(value: bytes) -> bytes:
-    """A value as UTF-8, as NATS has it: bytes that are not are Latin-1, as HTTP once had it."""
+    """Give a value as UTF-8, as NATS expects it: other bytes are read as Latin-1, as HTTP used to have it."""
     try:
         value.decode()
     except UnicodeDecodeError:
@@ -72,7 +72,7 @@ def _text(value: bytes) -> bytes:
 
 
 def asked(method: str, path: bytes, query: bytes, host: bytes) -> list[tuple[bytes, bytes]]:
-    """Tell what was asked, as the gateway's own headers."""
+    """Make the gateway's own headers: method, path, query and host of the request."""
     found = [(_METHOD, method.encode()), (_PATH, path), (_HOST, host)]
     if query:
         found.insert(2, (_QUERY, query))
@@ -80,6 +80,6 @@ def asked(method: str, path: bytes, query: bytes, host: bytes) -> list[tuple[byt
 
 
 def _named(headers: Pairs) -> frozenset[bytes]:
-    """The headers that `Connection` says are of this connection."""
+    """The headers that `Connection` names, which are for this connection alone."""
     told = [value for name, value in headers if name == b"connection"]
     return frozenset([each.strip(b" \t").lower() for value in told for each in value.split(b",")])

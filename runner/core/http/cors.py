@@ -1,11 +1,11 @@
-"""CORS: what a browser is told about who may ask.
+"""CORS: the headers that tell a browser which pages may ask.
 
-Rule 1: a request with an `Origin` that may not ask is answered all the same, without a word of CORS: it is the browser
-        that keeps the answer from the page.
-Rule 2: an origin is told by its name, never by `*`, unless all may ask and none sends credentials; then `Vary: Origin` is
-        said, so that no cache hands one origin's answer to another.
-Rule 3: a preflight is an OPTIONS with `Origin` and `Access-Control-Request-Method`. It is answered before anybody is asked
-        who he is: browsers send no credentials with it.
+Rule 1: a request with an `Origin` that may not ask is answered all the same, but without headers of CORS: the browser then keeps
+        the answer from the page.
+Rule 2: the answer names the origin, not `*`, unless all may ask and none sends credentials. With a named origin it has
+        `Vary: Origin`, so that no cache gives one origin's answer to another.
+Rule 3: a preflight is an OPTIONS with `Origin` and `Access-Control-Request-Method`. It is answered before any authentication,
+        because browsers send no credentials with it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Pairs: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 
 class Cors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who may ask from a page of another origin."""
+    """Which pages of other origins may ask, and how."""
 
     origins: tuple[str, ...]
-    """As `https://app.example.com`, or `https://*.example.com` for all below it; `*` alone stands for all."""
+    """Origins such as `https://app.example.com`, or `https://*.example.com` for all below it; `*` alone stands for all."""
     methods: tuple[str, ...] = ()
-    """Of a preflight's answer; empty: the one that it asks for, which the route has."""
+    """Methods in a preflight's answer; empty: the method that the preflight asks for, which the route has."""
     headers: tuple[str, ...] = ()
     """Headers that a page may send beyond the simple ones; `*` alone stands for all."""
     expose: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class Cors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def requested_method(method: str, headers: Pairs) -> str | None:
-    """The method that a preflight asks for; None of a request that is none."""
+    """The method that a preflight asks for; None when the request is not a preflight."""
     if method != "OPTIONS" or single(headers, b"origin") is None:
         return None
     asked = single(headers, b"access-control-request-method")
@@ -80,7 +80,7 @@ def requested_method(method: str, headers: Pairs) -> str | None:
 
 
 def answered(cors: Cors, headers: Pairs) -> list[tuple[bytes, bytes]]:
-    """Headers for the response to a request that is no preflight."""
+    """Make the headers for the response to a request that is not a preflight."""
     found = _allowed(cors, headers)
     if found and cors.expose:
         found.append((b"access-control-expose-headers", _joined(cors.expose)))
@@ -88,7 +88,7 @@ def answered(cors: Cors, headers: Pairs) -> list[tuple[bytes, bytes]]:
 
 
 def preflight(cors: Cors, headers: Pairs) -> list[tuple[bytes, bytes]]:
-    """Headers for the answer to a preflight, which is 204 without a body."""
+    """Make the headers for the answer to a preflight, which is 204 without a body."""
     found = _allowed(cors, headers)
     if found:
         asked = requested_method("OPTIONS", headers) or ""
@@ -97,7 +97,7 @@ def preflight(cors: Cors, headers: Pairs) -> list[tuple[bytes, bytes]]:
         wanted = single(headers, b"access-control-request-headers")
         if "*" not in cors.headers:
             wanted = _joined(cors.headers)
-        # With credentials browsers take * for a header of that name: what was asked for is repeated instead.
+        # With credentials browsers take * for a header of that name, so the answer repeats the requested headers.
         if wanted and _LIST.fullmatch(wanted):
             found.append((b"access-control-allow-headers", wanted))
         found.append((b"access-control-max-age", str(cors.max_age).encode()))
@@ -106,7 +106,7 @@ def preflight(cors: Cors, headers: Pairs) -> list[tuple[bytes, bytes]]:
 
 
 def _allowed(cors: Cors, headers: Pairs) -> list[tuple[bytes, bytes]]:
-    """What tells a browser that the page may ask; empty where it may not."""
+    """Make the headers that allow a page to ask; empty when it may not."""
     given = single(headers, b"origin")
     if given is None or not cors.allows(given.decode("latin-1")):
         return []

@@ -1,4 +1,4 @@
-"""Routes that a project declares by itself, `[[tool.jetrunner.routes]]`: from paths to subjects."""
+"""Routes that a project declares in `[[tool.jetrunner.routes]]`: from paths to subjects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from runner.core import quantity
 from runner.core.http import manifest
-from runner.core.http.backend import Publish, Request
+from runner.core.http.backend import Publish, RequestBackend
 from runner.core.http.cors import Cors
 from runner.core.http.manifest import Fault
 from runner.core.http.route import Exact, Options, Pattern, Route, Weighted
@@ -18,7 +18,7 @@ from runner.core.subject import Template
 
 
 class _Table(Struct, frozen=True, forbid_unknown_fields=True):
-    """One table, as it is written."""
+    """One table, as the project writes it."""
 
     path: str
     method: str | tuple[str, ...] = "POST"
@@ -36,7 +36,7 @@ KEYS = _Table.__struct_fields__
 
 
 def read(tables: Sequence[Any]) -> tuple[Route, ...]:
-    """Read the tables; `Fault` says what is wrong, and in which of them, counted from 1."""
+    """Read the tables; `Fault` says what is wrong, and in which table, counted from 1."""
     routes: list[Route] = []
     taken: dict[tuple[str, str, str], int] = {}
     for number, table in enumerate(tables, start=1):
@@ -52,7 +52,7 @@ def read(tables: Sequence[Any]) -> tuple[Route, ...]:
 
 
 def _take(route: Route, number: int, taken: dict[tuple[str, str, str], int]) -> None:
-    """Keep what a route takes, so that no other does: two patterns are one where only their names differ."""
+    """Note the requests that a route takes; `Fault` if another takes them. Patterns that differ only in names are the same."""
     path = "/".join("{}" if segment.startswith("{") else segment for segment in route.path.path.split("/"))
     for method in route.methods:
         for host in route.hosts or ("",):
@@ -83,14 +83,14 @@ def _route(table: _Table) -> Route:
     )
 
 
-def _backend(table: _Table) -> Request | Publish:
+def _backend(table: _Table) -> RequestBackend | Publish:
     if (table.request is None) == (table.publish is None):
         raise Fault(
             'it has either request = "…", a subject that a function answers on, or publish = "…", one of a stream'
         )
     try:
         if table.request is not None:
-            return Request(Template.parse(table.request))
+            return RequestBackend(Template.parse(table.request))
         return Publish(Template.parse(table.publish or ""))
     except ValueError as error:
         raise Fault(str(error)) from None

@@ -1,4 +1,4 @@
-"""Filters: what a route changes of a request on its way in, and of a response on its way out."""
+"""Filters: how a route changes a request on its way in, and a response on its way out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Headers(Struct, frozen=True, kw_only=True):
-    """Headers that are removed, then set, then added; names are in lower case."""
+    """A filter that removes headers, then sets some, then adds some; names are in lower case."""
 
     of: Literal["request", "response"]
     set: tuple[tuple[str, str], ...] = ()
@@ -17,13 +17,13 @@ class Headers(Struct, frozen=True, kw_only=True):
 
 
 class Rewrite(Struct, frozen=True, kw_only=True):
-    """Another path or host for whoever answers; what is None stays as it was asked."""
+    """A filter that gives the backend another path or host; a part that is None stays as in the request."""
 
     host: str | None = None
     path: str | None = None
     """A whole path, percent-encoded."""
     replace_prefix: str | None = None
-    """What takes the place of the prefix that the route has matched; never together with `path`."""
+    """The text that replaces the prefix that the route has matched; never together with `path`."""
 
 
 Filter: TypeAlias = Headers | Rewrite

@@ -1,8 +1,8 @@
-"""Failed authentications by client: who has shown too many keys that are none waits, whatever it shows next.
+"""Failed authentications by client: a client that has shown too many wrong keys has to wait, whatever it shows next.
 
-Rule 1: each failure counts one, and as many as `most` are forgotten in a minute. Who has `most` waits until one is forgotten.
-Rule 2: of IPv6 a network of 64 bits is one client, as one house has all of its addresses.
-Rule 3: at most `PLACES` clients are remembered; for one more the one that failed longest ago is forgotten.
+Rule 1: each failure counts one, and `most` failures are forgotten in a minute. A client that has `most` waits until one is forgotten.
+Rule 2: for IPv6 a network of 64 bits is one client, because a single household has all its addresses.
+Rule 3: at most `PLACES` clients are remembered. For one more, the client that failed longest ago is forgotten.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ MINUTE = 60.0
 
 
 class Guesses:
-    """Of one process."""
+    """The wrong keys that clients have shown to one process."""
 
     def __init__(self, most: int) -> None:
-        """`most` failures a minute; 0: as many as they like."""
+        """`most` is how many failures a client may have a minute; 0: no limit."""
         self._most = most
         self._failures: dict[str, tuple[float, float]] = {}
-        """How many count, and at which time; the client that failed last stands last."""
+        """By client, the failures that count and the time of that count; the client that failed last is at the end."""
 
     def wait(self, client: str, now: float) -> float:
-        """Seconds until this client may show something again; 0.0 where it may now."""
+        """Seconds until this client may try again; 0.0: it may now."""
         if not self._failures:
             return 0.0
         return max(0.0, (self._count(_one(client), now) - self._most + 1) * MINUTE / self._most)
 
     def failed(self, client: str, now: float) -> None:
-        """What this client has shown was wrong."""
+        """Count a failure of this client."""
         if not self._most:
             return
         name = _one(client)

@@ -1,10 +1,10 @@
-"""An HTTPRoute (`gateway.networking.k8s.io/v1`) as routes: one for each match of each rule.
+"""An HTTPRoute (`gateway.networking.k8s.io/v1`), read into routes: one for each match of each rule.
 
 Rule 1: the wildcard of a host covers one label or more.
-Rule 2: requests of a backend that nobody answers for get 500, at its weight; so do those of a rule with a filter
-        that is not known here, and of one without backends.
-Rule 3: a match with a regular expression takes no requests: how long such a one needs is its sender's to choose.
-Rule 4: gateways, ports and namespaces say nothing here: the file was given by hand, and a service is a function.
+Rule 2: if nobody answers for a backend, its share of the requests gets 500. So do all requests of a rule without backends, and of
+        a rule with an unknown filter.
+Rule 3: a match with a regular expression takes no requests, because a request could be made that takes very long to match.
+Rule 4: gateways, ports and namespaces are ignored: the file was given by hand, and a service is a function.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from msgspec import Struct
 
 from runner.core import quantity
 from runner.core.http import manifest, routefilters
-from runner.core.http.backend import Backend, Fixed, Redirect
-from runner.core.http.manifest import Fault, Metadata, Place, Read, Services
+from runner.core.http.backend import Fixed, Redirect, RouteBackend
+from runner.core.http.manifest import DocumentPlace, Fault, Metadata, ReadManifest, ServiceBackends
 from runner.core.http.route import Condition, Exact, Options, Path, Prefix, Weighted
-from runner.core.http.routefilters import Filters, Given
+from runner.core.http.routefilters import Filters, GivenFilter
 
 API = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
 KIND = "HTTPRoute"
 
 UNANSWERED = 500
-"""The status where nobody answers for a backend, by the specification."""
+"""The status when nobody answers for a backend, by the specification."""
 
 
 class _PathMatch(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,7 +54,7 @@ class _Ref(Struct, frozen=True, forbid_unknown_fields=True):
     namespace: str | None = None
     port: int | None = None
     weight: int = 1
-    filters: tuple[Given, ...] = ()
+    filters: tuple[GivenFilter, ...] = ()
 
 
 class _Timeouts(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -65,7 +65,7 @@ class _Timeouts(Struct, frozen=True, rename="camel", forbid_unknown_fields=True)
 class _Rule(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     name: str | None = None
     matches: tuple[_Match, ...] = ()
-    filters: tuple[Given, ...] = ()
+    filters: tuple[GivenFilter, ...] = ()
     backend_refs: tuple[_Ref, ...] = ()
     timeouts: _Timeouts = _Timeouts()
     retry: Any = None
@@ -87,8 +87,8 @@ class _HttpRoute(Struct, frozen=True, rename="camel", forbid_unknown_fields=True
     status: Any = None
 
 
-def read(document: Any, services: Services) -> Read:
-    """Read a manifest; `Fault` says where it is none."""
+def read(document: Any, services: ServiceBackends) -> ReadManifest:
+    """Read a manifest; `Fault` says what is wrong with it, and where."""
     found = manifest.convert(document, _HttpRoute)
     return _Rules(found, services).read()
 
@@ -96,16 +96,16 @@ def read(document: Any, services: Services) -> Read:
 class _Rules:
     """The rules of one HTTPRoute, read into routes."""
 
-    def __init__(self, given: _HttpRoute, services: Services) -> None:
+    def __init__(self, given: _HttpRoute, services: ServiceBackends) -> None:
         self.spec = given.spec
-        self.found = manifest.Reading("httproute", given.metadata, services, UNANSWERED)
+        self.found = manifest.ManifestReading("httproute", given.metadata, services, UNANSWERED)
 
-    def read(self) -> Read:
+    def read(self) -> ReadManifest:
         for number, rule in enumerate(self.spec.rules):
             self._rule(rule, ("spec", "rules", number))
         return self.found.done()
 
-    def _rule(self, rule: _Rule, place: Place) -> None:
+    def _rule(self, rule: _Rule, place: DocumentPlace) -> None:
         for field, given in (("retry", rule.retry), ("sessionPersistence", rule.session_persistence)):
             if given is not None:
                 self.found.remarks.append(f"{field} is not known here and does nothing")
@@ -135,7 +135,7 @@ class _Rules:
                 options=options,
             )
 
-    def _backends(self, rule: _Rule, found: Filters, place: Place) -> tuple[Weighted, ...]:
+    def _backends(self, rule: _Rule, found: Filters, place: DocumentPlace) -> tuple[Weighted, ...]:
         if found.unknown:
             return (Weighted(self._unknown(found)),)
         if found.redirect is not None:
@@ -148,9 +148,9 @@ class _Rules:
             for number, ref in enumerate(rule.backend_refs)
         )
 
-    def _backend(self, ref: _Ref, place: Place) -> Weighted:
+    def _backend(self, ref: _Ref, place: DocumentPlace) -> Weighted:
         found = routefilters.read(ref.filters, place)
-        backend: Backend | Redirect
+        backend: RouteBackend | Redirect
         if found.unknown:
             backend = self._unknown(found)
         elif found.redirect is not None:
@@ -171,7 +171,7 @@ class _Rules:
         self.found.remarks.append(f"filter {kinds} is not known here; requests get {UNANSWERED}")
         return self.found.unanswered("A filter of this path is not known here.")
 
-    def _options(self, timeouts: _Timeouts, found: Filters, place: Place) -> Options:
+    def _options(self, timeouts: _Timeouts, found: Filters, place: DocumentPlace) -> Options:
         options = msgspec.structs.replace(self.found.options, cors=found.cors or self.found.options.cors)
         try:
             given = [quantity.seconds(text) for text in (timeouts.request, timeouts.backend_request) if text]
@@ -182,7 +182,7 @@ class _Rules:
         seconds = [each for each in given if each]
         return msgspec.structs.replace(options, timeout=min(seconds)) if seconds else options
 
-    def _path(self, match: _Match, place: Place) -> Path | None:
+    def _path(self, match: _Match, place: DocumentPlace) -> Path | None:
         text = manifest.path(match.path.value, (*place, "path", "value"))
         if match.path.type == "RegularExpression":
             self._regular("paths")
@@ -191,7 +191,7 @@ class _Rules:
             raise Fault(f"{match.path.type!r} is not Exact or PathPrefix", (*place, "path", "type"))
         return Exact(text) if match.path.type == "Exact" else Prefix(text)
 
-    def _conditions(self, given: Sequence[_Named], place: Place) -> tuple[Condition, ...] | None:
+    def _conditions(self, given: Sequence[_Named], place: DocumentPlace) -> tuple[Condition, ...] | None:
         found: dict[str, Condition] = {}
         for number, each in enumerate(given):
             if each.type == "RegularExpression":

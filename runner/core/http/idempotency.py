@@ -1,9 +1,9 @@
-"""`Idempotency-Key`: a request that is sent again is stored once.
+"""`Idempotency-Key`: a request that is sent twice is stored once.
 
-Rule 1: the `Nats-Msg-Id` is a digest of the route, of who asks, and of the key: the same key of another caller, or on another
-        path, is another message. The stream drops a second one within its `duplicate_window`, and the answer is the same 202.
-Rule 2: a key is 1 to 255 visible ASCII characters, with or without the quotes that the draft asks for; it stands once.
-Rule 3: the body is no part of it. Who sends another body under a key that was used gets the answer of the first.
+Rule 1: the `Nats-Msg-Id` is a digest of the route, the caller and the key: the same key of another caller, or on another path, is
+        another message. The stream drops a second one within its `duplicate_window`, and the answer is the same 202.
+Rule 2: a key is 1 to 255 visible ASCII characters, with or without the quotes that the draft asks for; the header occurs once.
+Rule 3: the body is not part of the id. A client that sends another body with a used key gets the answer of the first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def message_id(
     route: str,
     caller: str,
 ) -> str | None:
-    """The message's id; None where there is no key. ValueError says in one sentence why a request is refused with 400."""
+    """The id of a request's message; None without a key. ValueError says in one sentence why a request is refused with 400."""
     if rule == "off":
         return None
     values = [value.strip() for name, value in headers if name == HEADER]
@@ -38,5 +38,5 @@ def message_id(
         raise ValueError("The Idempotency-Key is not one text of 1 to 255 visible characters.")
     digest = hashlib.sha256()
     for part in (route.encode(), caller.encode(), found[1] or found[2]):
-        digest.update(len(part).to_bytes(4) + part)  # no border can be moved from one part to the next
+        digest.update(len(part).to_bytes(4) + part)  # lengths: no byte can be moved from one part to the next
     return f"http-{digest.hexdigest()[:40]}"

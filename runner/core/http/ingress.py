@@ -1,10 +1,10 @@
-"""An Ingress (`networking.k8s.io/v1`) as routes.
+"""An Ingress (`networking.k8s.io/v1`), read into routes.
 
-Rule 1: a rule's host is whole, or a wildcard of one label; without one it is every host. Of its paths the longest is taken,
-        then `Exact` before `Prefix`: the table's own order comes to the same, as a path that is matched whole is the longest.
-Rule 2: `ImplementationSpecific` is `Prefix`, as most controllers have it.
-Rule 3: `defaultBackend` takes what no rule of any manifest takes, of all hosts.
-Rule 4: classes, ports and namespaces say nothing here: the file was given by hand, and a service is a function.
+Rule 1: a rule's host is a whole name, or has a wildcard for one label; a rule without a host is for every host. Of its paths the
+        longest is taken, then `Exact` before `Prefix`. The table's own order gives the same, because a whole path is the longest.
+Rule 2: `ImplementationSpecific` means `Prefix`, as with most controllers.
+Rule 3: `defaultBackend` takes the requests for all hosts that no rule of any manifest takes.
+Rule 4: classes, ports and namespaces are ignored: the file was given by hand, and a service is a function.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 from msgspec import Struct
 
 from runner.core.http import manifest
-from runner.core.http.backend import Backend
-from runner.core.http.manifest import Fault, Metadata, Place, Read, Services
+from runner.core.http.backend import RouteBackend
+from runner.core.http.manifest import DocumentPlace, Fault, Metadata, ReadManifest, ServiceBackends
 from runner.core.http.route import Exact, Path, Prefix, Weighted
 
 API = "networking.k8s.io/v1"
 KIND = "Ingress"
 
 UNANSWERED = 503
-"""The status where nobody answers for a service, as controllers have it."""
+"""The status when nobody answers for a service, as with other controllers."""
 
 
 class _Service(Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,8 +66,8 @@ class _Ingress(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     status: Any = None
 
 
-def read(document: Any, services: Services) -> Read:
-    """Read a manifest; `Fault` says where it is none."""
+def read(document: Any, services: ServiceBackends) -> ReadManifest:
+    """Read a manifest; `Fault` says what is wrong with it, and where."""
     found = manifest.convert(document, _Ingress)
     return _Ingresses(found, services).read()
 
@@ -75,11 +75,11 @@ def read(document: Any, services: Services) -> Read:
 class _Ingresses:
     """The rules of one Ingress, read into routes."""
 
-    def __init__(self, ingress: _Ingress, services: Services) -> None:
+    def __init__(self, ingress: _Ingress, services: ServiceBackends) -> None:
         self.spec = ingress.spec
-        self.found = manifest.Reading("ingress", ingress.metadata, services, UNANSWERED)
+        self.found = manifest.ManifestReading("ingress", ingress.metadata, services, UNANSWERED)
 
-    def read(self) -> Read:
+    def read(self) -> ReadManifest:
         spec = self.spec
         if spec.tls:
             self.found.remarks.append("tls: its secrets are not read here; end TLS in front of the gateway")
@@ -92,14 +92,16 @@ class _Ingresses:
             self._add(place, None, Prefix("/"), spec.default_backend, math.inf)
         return self.found.done()
 
-    def _rule(self, rule: _Rule, place: Place) -> None:
+    def _rule(self, rule: _Rule, place: DocumentPlace) -> None:
         if rule.http is None:
-            return  # its requests go to the default backend, as those of every other host
+            return  # its requests go to the default backend, like those for other hosts
         for number, each in enumerate(rule.http.paths):
             inside = (*place, "http", "paths", number)
             self._add(inside, rule.host, _path(each, inside), each.backend, self.found.metadata.created)
 
-    def _add(self, place: Place, host: str | None, path: Path, backend: _Backend, created: float) -> None:
+    def _add(
+        self, place: DocumentPlace, host: str | None, path: Path, backend: _Backend, created: float
+    ) -> None:
         self.found.add(
             place,
             place,
@@ -109,7 +111,7 @@ class _Ingresses:
             backends=(Weighted(self._backend(backend, place)),),
         )
 
-    def _backend(self, backend: _Backend, place: Place) -> Backend:
+    def _backend(self, backend: _Backend, place: DocumentPlace) -> RouteBackend:
         if (backend.service is None) == (backend.resource is None):
             raise Fault("a backend is a service or a resource", place)
         if backend.service is None:
@@ -120,7 +122,7 @@ class _Ingresses:
         return self.found.service(backend.service.name)
 
 
-def _path(each: _Path, place: Place) -> Path:
+def _path(each: _Path, place: DocumentPlace) -> Path:
     if each.path_type not in ("Exact", "Prefix", "ImplementationSpecific"):
         raise Fault(
             f"{each.path_type!r} is not Exact, Prefix or ImplementationSpecific", (*place, "pathType")

@@ -1,4 +1,4 @@
-"""What manifests of Kubernetes have in common: how they are checked, whom a service stands for, annotations of our own."""
+"""Manifests of Kubernetes: what both kinds share, namely checks, the backend of a service, and annotations of our own."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import msgspec
 from msgspec import Meta, Struct
 
 from runner.core import quantity
-from runner.core.http.backend import Backend, Call, Fixed
+from runner.core.http.backend import Fixed, FunctionBackend, RouteBackend
 from runner.core.http.route import Options, Route, Weighted
 
 T = TypeVar("T")
 
-Services: TypeAlias = Mapping[str, Backend | str]
-"""What each function of the project stands for, by its name; a text says why no request can go to it."""
+ServiceBackends: TypeAlias = Mapping[str, RouteBackend | str]
+"""The backend of each function of the project, by its name; a text says why no request can go to the function."""
 
-Place: TypeAlias = tuple[str | int, ...]
-"""Where something stands in a document: the names and numbers that lead to it."""
+DocumentPlace: TypeAlias = tuple[str | int, ...]
+"""A place in a document: the names and numbers that lead to it."""
 
 UNAPPLIED = 1e18
-"""When a manifest was created that does not say: it is younger than all that do."""
+"""The creation time of a manifest that has none: it counts as younger than all others."""
 
 _AT = re.compile(r"(?s)(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<place>[^`]*)`)?")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
@@ -37,19 +37,19 @@ _SILENT = (
     "meta.helm.sh/release-name",
     "meta.helm.sh/release-namespace",
 )
-"""Annotations that ask nothing of whoever serves: the file was given by hand, whatever its class."""
+"""Annotations that are ignored without a remark: the file was given by hand, whatever its class."""
 
 
 class Fault(ValueError):  # noqa: N818  # a finding, which becomes an error with a file and a line
-    """A manifest that is none; `place` leads to what is wrong in it."""
+    """A manifest is wrong; `place` leads to the fault in it."""
 
-    def __init__(self, problem: str, place: Place = ()) -> None:
+    def __init__(self, problem: str, place: DocumentPlace = ()) -> None:
         super().__init__(f"{written(place)}: {problem}" if place else problem)
         self.place = place
 
 
-class Read(Struct, frozen=True):
-    """The routes of a manifest, and what of it cannot be honoured: a sentence each, without its name."""
+class ReadManifest(Struct, frozen=True):
+    """The routes of a manifest, and remarks on what has no effect: a sentence each, without the manifest's name."""
 
     label: str
     """`namespace/name`."""
@@ -58,7 +58,7 @@ class Read(Struct, frozen=True):
 
 
 class Metadata(Struct, frozen=True, rename="camel"):
-    """Whose manifest it is; the rest of the metadata is Kubernetes' own."""
+    """The metadata of a manifest that is read; the rest concerns only Kubernetes."""
 
     name: Annotated[str, Meta(pattern=_KUBERNETES)]
     namespace: Annotated[str, Meta(pattern=_KUBERNETES)] = "default"
@@ -72,20 +72,24 @@ class Metadata(Struct, frozen=True, rename="camel"):
 
     @property
     def created(self) -> float:
-        """Seconds since 1970."""
+        """The time of creation, in seconds since 1970."""
         try:
             return datetime.fromisoformat(self.creation_timestamp or "").timestamp()
         except ValueError:
             return UNAPPLIED
 
 
-class Reading:
-    """One manifest on its way: its routes so far, and what of it cannot be honoured."""
+class ManifestReading:
+    """One manifest while it is read: its routes so far, and remarks on what has no effect."""
 
     def __init__(
-        self, kind: Literal["httproute", "ingress"], metadata: Metadata, services: Services, status: int
+        self,
+        kind: Literal["httproute", "ingress"],
+        metadata: Metadata,
+        services: ServiceBackends,
+        status: int,
     ) -> None:
-        """Requests that nobody answers get `status`."""
+        """`status` is the status for requests that nobody answers."""
         self.kind = kind
         self.metadata = metadata
         self.services = services
@@ -93,22 +97,22 @@ class Reading:
         self.routes: list[Route] = []
         self.options, self.remarks = options(metadata.annotations)
 
-    def done(self) -> Read:
-        """All of it; what was remarked twice is told once."""
-        return Read(self.metadata.label, tuple(self.routes), tuple(dict.fromkeys(self.remarks)))
+    def done(self) -> ReadManifest:
+        """Return the result; equal remarks are kept once."""
+        return ReadManifest(self.metadata.label, tuple(self.routes), tuple(dict.fromkeys(self.remarks)))
 
     def unanswered(self, detail: str) -> Fixed:
-        """In the place of a backend that is not here; `detail` is what the client is told."""
+        """Make the answer in the place of a backend that does not exist; `detail` is the sentence for the client."""
         return Fixed(self.status, detail)
 
-    def service(self, name: str) -> Backend:
-        """Whom a service stands for."""
+    def service(self, name: str) -> RouteBackend:
+        """Find the backend of a service, and keep the remark if there is none."""
         found, remark = service(name, self.services, self.status)
         self.remarks.extend([remark] if remark else [])
         return found
 
-    def add(self, place: Place, rule: Place, created: float, **fields: Any) -> None:
-        """A route at a place in a rule, held against what its functions say."""
+    def add(self, place: DocumentPlace, rule: DocumentPlace, created: float, **fields: Any) -> None:
+        """Add the route at a place in a rule, after a check against the functions that it leads to."""
         try:
             backends, methods, whole, remarks = called(
                 fields.pop("backends"),
@@ -124,13 +128,13 @@ class Reading:
         self.routes.append(made(place, **named, backends=backends, methods=methods, options=whole, **fields))
 
 
-def written(place: Place) -> str:
-    """A place in a document, as `spec.rules[0].host`."""
+def written(place: DocumentPlace) -> str:
+    """Write a place in a document, as `spec.rules[0].host`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).lstrip(".")
 
 
 def convert(document: Any, kind: type[T]) -> T:
-    """The document as a value; `Fault` says where it is none."""
+    """Convert a document to a value of this type; `Fault` says what does not fit, and where."""
     try:
         return msgspec.convert(_given(document), kind)
     except msgspec.ValidationError as error:
@@ -143,14 +147,14 @@ def convert(document: Any, kind: type[T]) -> T:
 
 
 def _given(document: Any) -> Any:
-    """Without what is null: to the API server that is the same as not given."""
+    """Drop the members that are null: to the API server null is the same as absent."""
     if isinstance(document, dict):
         return {key: _given(value) for key, value in document.items() if value is not None}
     return [_given(value) for value in document] if isinstance(document, list) else document
 
 
-def path(text: str | None, place: Place) -> str:
-    """A path of a manifest, by the rules of both kinds; the form of its bytes is checked by the route itself."""
+def path(text: str | None, place: DocumentPlace) -> str:
+    """Check a path of a manifest by the rules that both kinds share; the route itself checks its characters."""
     if text is None:
         return "/"
     if not text.startswith("/"):
@@ -160,10 +164,10 @@ def path(text: str | None, place: Place) -> str:
     return text
 
 
-def service(name: str, services: Services, status: int) -> tuple[Backend, str]:
-    """Whom a service stands for, and a sentence where nobody answers for it: it gets `status` then.
+def service(name: str, services: ServiceBackends, status: int) -> tuple[RouteBackend, str]:
+    """Find the backend of a service. If nobody answers for it: the answer with `status`, and a sentence that says so.
 
-    Names of services have no underscore: `my-service` is the function `my_service`.
+    Names of services have no underscore, so `my-service` may be the function `my_service`.
     """
     for function in (name, name.replace("-", "_")):
         found = services.get(function)
@@ -182,10 +186,10 @@ def service(name: str, services: Services, status: int) -> tuple[Backend, str]:
 def called(
     backends: tuple[Weighted, ...], methods: tuple[str, ...], options: Options, status: int
 ) -> tuple[tuple[Weighted, ...], tuple[str, ...], Options, list[str]]:
-    """Hold a rule against what its functions with `@route` say: backends, methods, options, and sentences on what is refused.
+    """Check a rule against its functions with `@route`; returns backends, methods, options, and sentences on refused requests.
 
-    A function is asked by its own method alone, and by those alone who may, where the manifest names nobody. Fault where
-    its functions say different things.
+    A function is asked only by its own method and, if the manifest names no authentication, only with the function's own.
+    Fault if the functions of the rule differ in method or authentication.
     """
     kept: list[Weighted] = []
     remarks: list[str] = []
@@ -193,7 +197,7 @@ def called(
     who: set[tuple[str, ...]] = set()
     for each in backends:
         call = each.backend
-        if not isinstance(call, Call) or not call.method:
+        if not isinstance(call, FunctionBackend) or not call.method:
             kept.append(each)
             continue
         taken = ("GET", "HEAD") if call.method == "GET" else (call.method,)
@@ -219,7 +223,7 @@ def called(
 
 
 def options(annotations: Mapping[str, str]) -> tuple[Options, list[str]]:
-    """What annotations of our own say, and a sentence on those that are not known here."""
+    """Read the options from our own annotations, and make a sentence on unknown annotations."""
     given: dict[str, Any] = {}
     unknown: list[str] = []
     for key, value in annotations.items():
@@ -242,8 +246,8 @@ def options(annotations: Mapping[str, str]) -> tuple[Options, list[str]]:
     return Options(**given), remarks
 
 
-def made(place: Place, **fields: Any) -> Route:
-    """A route; what is wrong with it is a fault at that place."""
+def made(place: DocumentPlace, **fields: Any) -> Route:
+    """Make a route; an error in it is a `Fault` at that place."""
     try:
         return Route(**fields)
     except ValueError as error:
@@ -273,4 +277,4 @@ ANNOTATIONS: dict[str, tuple[str, Any]] = {
     "timeout": ("timeout", _seconds),
     "body-limit": ("body_limit", quantity.size),
 }
-"""What stands behind `jetrunner/`: the option of its routes, and how its text is read."""
+"""The annotations by their names after `jetrunner/`: the option of the routes, and the reader of its text."""

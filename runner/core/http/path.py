@@ -1,15 +1,15 @@
-"""Paths of requests, in one form that the table compares, and nothing else resolves.
+"""Paths of requests in canonical form: the table compares paths in this form, and no other code resolves them.
 
 Rule 1: a path is cut at its slashes first; then each segment is percent-decoded, once. An encoded slash (`%2F`) is a
-        character of its segment and no border, and `%252F` is the text `%2F`.
-Rule 2: 400 for what no client means and what two programs read differently: a segment `.` or `..`, encoded or not; a
-        control character, NUL among them; a `%` without two hexadecimal digits; bytes that are not UTF-8; a raw
-        backslash, space, `#`, `?` or byte over 127; a path that does not begin with a slash.
-Rule 3: everything else is as it stands. Slashes are not merged: `//a` is an empty segment before `a`, which no `{token}`
-        takes. `;` has no meaning: `/a;x=1` is one segment, and not `/a`. Letters keep their case.
+        character of its segment and does not separate segments, and `%252F` is the text `%2F`.
+Rule 2: the answer is 400 for paths that no client means, or that two programs read differently: a segment `.` or `..`, encoded
+        or not; a control character such as NUL; a `%` without two hexadecimal digits; bytes that are not UTF-8; a raw backslash,
+        space, `#`, `?` or byte over 127; a path that does not begin with a slash.
+Rule 3: nothing else is changed. Slashes are not merged: `//a` is an empty segment before `a`, and no `{token}` matches an empty
+        one. `;` has no meaning: `/a;x=1` is one segment, and not `/a`. Letters keep their case.
 
-Where nginx and Envoy differ, this is the stricter of the two: nginx would decode `%2F` to a border, resolve `..` and merge
-slashes before it compares; Envoy compares what came, so that `/%61dmin` passes a rule for `/admin`.
+Where nginx and Envoy differ, these rules follow the stricter one. nginx would decode `%2F` to a separator, resolve `..` and merge
+slashes before it compares. Envoy compares the path as it came, so that `/%61dmin` gets past a rule for `/admin`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _DOTS = re.compile(r"/\.\.?(?:/|\Z)")
 _NAME = re.compile(r"\{([^{}]+)\}")
 
 SAFE = "!$&'()*+,;=:@~/"
-"""What may stand in a path unencoded beside letters, digits, `-`, `.` and `_`."""
+"""The characters besides letters, digits, `-`, `.` and `_` that a path may have unencoded."""
 
 
 def canonical(raw: bytes) -> str:
-    """The one form of a path: decoded, but for `%2F` and `%25` in a segment; ValueError says why it is none."""
+    """The canonical form of a path: decoded except `%2F` and `%25` in a segment; ValueError says what is wrong with it."""
     if _PLAIN.fullmatch(raw):
         found = raw.decode("ascii")
     elif not _ESCAPED.fullmatch(raw):
@@ -48,24 +48,24 @@ def canonical(raw: bytes) -> str:
 
 
 def declared(text: str) -> str:
-    """The same form of a path that stands in a route, where letters of all scripts may stand unencoded."""
+    """The canonical form of a route's path, which may have letters of all scripts unencoded."""
     if wrong := re.search(r"[\\#?]", text):
         raise ValueError(f"the path has a {wrong.group()!r}")
     return canonical(quote(text, safe=SAFE + '%"<>[]^`{|}').encode())
 
 
 def value(segment: str) -> str:
-    """What a segment of the one form says."""
+    """The text of a segment of canonical form, fully decoded."""
     return segment.replace("%2F", "/").replace("%25", "%") if "%" in segment else segment
 
 
 def encoded(path: str) -> str:
-    """A path of the one form, percent-encoded again."""
+    """A path of canonical form, percent-encoded again."""
     return quote(path, safe=SAFE + "%") if "%" in path else quote(path, safe=SAFE)
 
 
 def names(path: str) -> tuple[str, ...]:
-    """The names of a pattern's segments; ValueError when a brace stands elsewhere, or a name twice."""
+    """The names of a pattern's segments; ValueError for a brace elsewhere, or for a name that occurs twice."""
     found: list[str] = []
     for segment in path.split("/"):
         name = name_of(segment)
@@ -78,7 +78,7 @@ def names(path: str) -> tuple[str, ...]:
 
 
 def name_of(segment: str) -> str | None:
-    """The name of a segment that is `{named}`; None of a literal one; ValueError when it is neither."""
+    """The name of a `{named}` segment; None for a literal one; ValueError for anything else."""
     if "{" not in segment and "}" not in segment:
         return None
     if (found := _NAME.fullmatch(segment)) and found[1].isidentifier():

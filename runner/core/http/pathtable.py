@@ -7,42 +7,42 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import Struct
 
 from runner.core.http import path
-from runner.core.http.entry import Entry
+from runner.core.http.compiledroute import CompiledRoute
 from runner.core.http.route import Pattern, Prefix
 
 
 class _Node(Struct):
-    """One segment of patterns or prefixes."""
+    """A tree's node: the patterns or prefixes that share the segments up to here."""
 
     literals: dict[str, _Node] = {}
     named: _Node | None = None
-    ends: tuple[Entry, ...] = ()
-    """Routes whose path ends here, the one that precedes first."""
+    ends: tuple[CompiledRoute, ...] = ()
+    """Routes whose path ends here, in order of precedence."""
 
 
 class PathTable:
-    """Which routes a path may take, the one that precedes first."""
+    """Finds the routes that a path may take, in order of precedence."""
 
     __slots__ = ("_depth", "_exact", "_patterns", "_prefixes", "entries")
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[CompiledRoute]) -> None:
         self.entries = sorted(entries, key=lambda entry: entry.rank)
-        self._exact: dict[str, tuple[Entry, ...]] = {}
+        self._exact: dict[str, tuple[CompiledRoute, ...]] = {}
         self._patterns = _Node()
         self._prefixes = _Node()
         self._depth = 0
         for entry in self.entries:
             self._add(entry)
 
-    def candidates(self, asked: str) -> Iterator[Entry]:
-        """The routes of a path in its one form: exact ones, then patterns, then prefixes from the longest."""
+    def candidates(self, asked: str) -> Iterator[CompiledRoute]:
+        """The routes of a path in canonical form: exact ones, then patterns, then prefixes from the longest."""
         exact = self._exact.get(asked)
         if exact:
             yield from exact
         if not self._depth:
             yield from self._prefixes.ends
             return
-        # A path may have thousands of segments: no more are cut than routes have.
+        # A path may have thousands of segments: only as many are cut as routes have at most.
         segments = asked[1:].split("/", self._depth)
         if self._patterns.literals or self._patterns.named:
             yield from _walk(self._patterns, segments, 0)
@@ -57,7 +57,7 @@ class PathTable:
         for each in reversed(found):
             yield from each.ends
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: CompiledRoute) -> None:
         kind = entry.route.path
         canonical = path.declared(kind.path)
         if isinstance(kind, Prefix):
@@ -83,7 +83,7 @@ def _below(node: _Node, segment: str, *, named: bool) -> _Node:
     return node.literals.setdefault(segment, _Node())
 
 
-def _walk(node: _Node, segments: list[str], depth: int) -> Sequence[Entry]:
+def _walk(node: _Node, segments: list[str], depth: int) -> Sequence[CompiledRoute]:
     if depth == len(segments):
         return node.ends
     segment = segments[depth]

@@ -1,4 +1,4 @@
-"""Problem details (RFC 9457): what a client is told where a request fails. No inside shows: no traceback, no subject."""
+"""Problem details (RFC 9457): the body that a client gets when a request fails. It has no internals: no traceback, no subject."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MEMBERS = frozenset({"type", "title", "status", "detail", "instance"})
 def problem(
     status: int, detail: str = "", *, request_id: str = "", more: Mapping[str, Any] | None = None
 ) -> bytes:
-    """The body: `type` is `about:blank`, which says that the status says it all; `more` adds members of its own."""
+    """Write the body: `type` is `about:blank`, which means that the status says all; `more` adds members of its own."""
     found: dict[str, Any] = {"type": "about:blank", "title": title(status), "status": status}
     if detail:
         found["detail"] = detail
@@ -27,7 +27,7 @@ def problem(
 
 
 def title(status: int) -> str:
-    """What a status is called."""
+    """The name of a status."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -1,9 +1,9 @@
-"""Proxies that are trusted: whom they say a request is from, and whether it came over TLS.
+"""Trusted proxies: the client's address and the scheme of a request, as the proxies in front report them.
 
-Rule 1: a connection of anybody else is believed nothing: its own address is the client's, and the scheme is http.
-Rule 2: of `X-Forwarded-For` the last address counts that is no trusted proxy's: each proxy adds the one that it has seen at the end, and what
-        stands before may be the client's own words. Where it holds what is no address, the last one that was read counts.
-Rule 3: of `X-Forwarded-Proto` the last value counts, as the nearest proxy says it.
+Rule 1: headers of any other connection are not believed: its own address is the client's, and the scheme is http.
+Rule 2: in `X-Forwarded-For` the last address counts that is not a trusted proxy's. Each proxy adds the address that it sees at the
+        end, and the client may have written the addresses before. At a text that is not an address, the one read before it counts.
+Rule 3: of `X-Forwarded-Proto` the last value counts, which is that of the nearest proxy.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 FOR, PROTO = b"x-forwarded-for", b"x-forwarded-proto"
 _KEPT = 4_096
-"""Addresses of connections that are remembered as trusted or not."""
+"""Most addresses that are remembered as trusted or not."""
 
 
 class Proxies:
-    """Those of one gateway."""
+    """The trusted proxies of one gateway."""
 
     def __init__(self, networks: Iterable[str]) -> None:
-        """Addresses or networks, as 10.0.0.0/8. Raises ValueError."""
+        """`networks` are addresses or networks, such as 10.0.0.0/8. Raises ValueError."""
         self._networks = tuple(ip_network(each) for each in networks)
         self._known: dict[str, bool] = {}
 
@@ -31,7 +31,7 @@ class Proxies:
         return bool(self._networks)
 
     def seen(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, str]:
-        """The client's address, and the scheme that it has used, of a request that came from `peer`."""
+        """The client's address, and the scheme that the client has used, for a request that came from `peer`."""
         if not self._trusts(peer):
             return peer, "http"
         proto = _last(headers, PROTO)
@@ -72,7 +72,7 @@ def _last(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
 
 
 def _address(text: str) -> str:
-    """An address as it is compared and shown: without a port, without brackets; empty where it is none."""
+    """An address as it is compared and shown, without port and brackets; empty when the text is not an address."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

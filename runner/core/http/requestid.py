@@ -1,4 +1,4 @@
-"""Ids of requests: the client's own where it is one, so that his logs and ours meet; else a new one."""
+"""Ids of requests: the client's own if it is well-formed, so that its logs and ours have the same; else a new one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OWN = re.compile(rb"[A-Za-z0-9._:-]{8,128}")
 
 
 def request_id(headers: Sequence[tuple[bytes, bytes]], luck: Callable[[int], int]) -> str:
-    """The id of a request; `luck` gives as many random bits as it is asked for, as `random.getrandbits` does."""
+    """The id of a request; `luck(n)` gives n random bits, as `random.getrandbits` does."""
     given = single(headers, HEADER)
     if given is not None and _OWN.fullmatch(given):
         return given.decode("ascii")

@@ -1,4 +1,4 @@
-"""What filters do: to paths, to headers, and to where a redirect leads."""
+"""Rewriting: what filters do to paths and headers, and the `Location` of a redirect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def path(raw: bytes, route: Route, change: Rewrite | Redirect) -> bytes:
-    """The path after a rewrite, percent-encoded: what follows a prefix stays as it came."""
+    """The path after a rewrite, percent-encoded; the rest after a replaced prefix stays as it came."""
     if change.path is not None:
         return change.path.encode()
     if change.replace_prefix is None or not isinstance(route.path, Prefix):
@@ -22,7 +22,7 @@ def path(raw: bytes, route: Route, change: Rewrite | Redirect) -> bytes:
 
 
 def rewritten(raw: bytes, route: Route, filters: Iterable[Filter]) -> bytes:
-    """The path for whoever answers."""
+    """The path for the backend, after all filters."""
     for each in filters:
         if isinstance(each, Rewrite):
             raw = path(raw, route, each)
@@ -32,7 +32,7 @@ def rewritten(raw: bytes, route: Route, filters: Iterable[Filter]) -> bytes:
 def changed(
     headers: Iterable[tuple[bytes, bytes]], filters: Iterable[Filter], of: str
 ) -> list[tuple[bytes, bytes]]:
-    """The headers of a request or a response after all filters for it; names are in lower case."""
+    """The headers of a request or a response (`of`) after all its filters; names are in lower case."""
     found = list(headers)
     for each in filters:
         if isinstance(each, Rewrite) and each.host is not None and of == "request":
@@ -46,10 +46,10 @@ def changed(
 
 
 def location(redirect: Redirect, route: Route, scheme: str, host: str, raw: bytes, query: bytes) -> str:
-    """The `Location` of a redirect. `host` is the value of `Host`, which has been matched: with or without a port.
+    """The `Location` of a redirect. `host` is the value of `Host` that was matched, with or without a port.
 
-    A path alone where scheme, host and port stay: TLS may end in front of us, and then the scheme that we see is not the client's.
-    Another scheme has its own port; the same one keeps that of the request.
+    If scheme, host and port stay, it is a path alone: when TLS ends in front of us, the scheme that we see is not the client's.
+    A redirect to a named scheme has that scheme's port; without one, the request's port stays.
     """
     found = path(raw, route, redirect).decode("ascii") + (f"?{query.decode('latin-1')}" if query else "")
     stays = redirect.scheme is None and redirect.host is None and redirect.port is None
@@ -76,7 +76,7 @@ def _divided(host: str) -> tuple[str, str, str]:
 
 
 def _replaced(raw: bytes, prefix: Prefix, text: str) -> str:
-    """By segments: as many are cut off as the prefix has, however each of them is encoded."""
+    """Replace a prefix by segments: as many are cut off as the prefix has, however each of them is encoded."""
     count = paths.declared(prefix.path).rstrip("/").count("/")
     rest = raw.decode("ascii").split("/")[1 + count :]
     if not rest:

@@ -1,4 +1,4 @@
-"""Routes: which requests take them, and where they lead. A route is one match: a rule with two matches is two routes."""
+"""Routes: which requests take them, and where they lead. A route is one match: a rule with two matches becomes two routes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from runner.core.http import hostname, path
-from runner.core.http.backend import Backend, Publish, Request
+from runner.core.http.backend import Publish, RequestBackend, RouteBackend
 from runner.core.http.cors import Cors
 from runner.core.http.filters import Filter
 from runner.core.subject import is_reserved
 
 
 class Exact(Struct, frozen=True):
-    """A path as a whole, its slash at the end included."""
+    """A whole path, with the slash at its end if it has one."""
 
     path: str
 
@@ -39,7 +39,7 @@ _METHOD = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
 
 Path: TypeAlias = Exact | Prefix | Pattern
 
-Source: TypeAlias = Literal["own", "ingress", "httproute"]
+RouteSource: TypeAlias = Literal["own", "ingress", "httproute"]
 """Where a route is declared: `own` are `@route` functions and `[[tool.jetrunner.routes]]`.
 
 Under `ingress` the `*` of a host is one label; elsewhere it is one or more. A request with another method gets 405 from an
@@ -48,48 +48,48 @@ Under `ingress` the `*` of a host is one label; elsewhere it is one or more. A r
 
 
 class Condition(Struct, frozen=True):
-    """A header or a query parameter that has to be there with this value."""
+    """A header or a query parameter that a request must have with this value."""
 
     name: str
-    """Of a header: in lower case."""
+    """The name; that of a header is in lower case."""
     value: str
 
 
 class Weighted(Struct, frozen=True):
     """One of the backends among which a route divides its requests."""
 
-    backend: Backend
+    backend: RouteBackend
     weight: int = 1
-    """Its share is this out of the sum of all; 0: none. Where the sum is 0, the answer is 500."""
+    """The backend's share is this part of the sum of all weights; 0: no requests. If the sum is 0, the answer is 500."""
     filters: tuple[Filter, ...] = ()
-    """Applied after those of the route."""
+    """The backend's filters, applied after those of the route."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """What holds for the requests of a route; None: as the gateway has it."""
+    """Options of a route's requests; None: the gateway's own value."""
 
     timeout: float | None = None
-    """Seconds until 504."""
+    """Seconds after which the answer is 504."""
     body_limit: int | None = None
-    """Bytes beyond which a body gets 413."""
+    """Most bytes of a body; a larger one gets 413."""
     auth: tuple[str, ...] = ()
-    """Names of declared authentications, of which one has to hold; empty: everybody may ask."""
+    """Names of declared authentications; one of them must accept the caller. Empty: everybody may ask."""
     cors: Cors | None = None
     idempotency: Literal["off", "optional", "required"] = "optional"
-    """What an `Idempotency-Key` does where the backend is a stream."""
+    """Whether an `Idempotency-Key` counts, if the backend is a stream: never, when it is sent, or it must be sent."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
     """One way from a request to backends."""
 
     name: str
-    """For logs, spans and metrics: `function quote`, `ingress shop/two-services`, `route GET /orders/{id}`."""
-    source: Source = "own"
+    """The name in logs, spans and metrics: `function quote`, `ingress shop/two-services`, `route GET /orders/{id}`."""
+    source: RouteSource = "own"
     hosts: tuple[str, ...] = ()
-    """As `example.com` or `*.example.com`; empty: every host."""
+    """Hosts such as `example.com` or `*.example.com`; empty: every host."""
     path: Path = Prefix("/")
     methods: tuple[str, ...] = ()
-    """In upper case; empty: every method."""
+    """Methods in upper case; empty: every method."""
     headers: tuple[Condition, ...] = ()
     query: tuple[Condition, ...] = ()
     backends: tuple[Weighted, ...]
@@ -97,9 +97,9 @@ class Route(Struct, frozen=True, kw_only=True):
     filters: tuple[Filter, ...] = ()
     options: Options = Options()
     order: tuple[float, str] = (0.0, "")
-    """Among routes that are equal otherwise the smaller is taken, then the one that was given first.
+    """Of routes that are otherwise equal, the one with the smaller order is taken, then the one that was given first.
 
-    Of a manifest: when it was created, and `namespace/name`.
+    For the route of a manifest: when the manifest was created, and its `namespace/name`.
     """
 
     def __post_init__(self) -> None:
@@ -118,16 +118,16 @@ class Route(Struct, frozen=True, kw_only=True):
         for each in self.backends:
             if not 0 <= each.weight <= HEAVIEST:
                 raise ValueError(f"weight {each.weight} is not from 0 to {HEAVIEST:,}")
-            if isinstance(each.backend, (Request, Publish)):
+            if isinstance(each.backend, (RequestBackend, Publish)):
                 _check_subject(each.backend, names)
 
 
-def _check_subject(backend: Request | Publish, names: tuple[str, ...]) -> None:
+def _check_subject(backend: RequestBackend | Publish, names: tuple[str, ...]) -> None:
     subject = backend.subject
     if unknown := [name for name in subject.names if name not in names]:
-        raise ValueError(f"subject {subject.text!r}: {{{unknown[0]}}} is no token of the path")
+        raise ValueError(f"subject {subject.text!r}: {{{unknown[0]}}} is not a token of the path")
     if not subject.renderable:
         raise ValueError(f"subject {subject.text!r}: a bare wildcard cannot be filled in")
-    # Whoever asks would choose the first token, and with it $JS or another subject of the inside.
+    # Else a client could choose the first token, and with it $JS or another internal subject.
     if subject.text.startswith("{") or is_reserved(subject.text):
         raise ValueError(f"subject {subject.text!r}: it has to begin with a token of your own")

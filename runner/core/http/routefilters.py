@@ -1,7 +1,7 @@
-"""The filters of an HTTPRoute: what each becomes here.
+"""The filters of an HTTPRoute, read into filters of a route.
 
-One that is not known here makes its requests fail, as the specification has it: a filter that is left away may have been
-the one that keeps somebody out.
+A filter that is not known here makes its requests fail, as the specification demands: the filter may be there to keep clients
+out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FRAMING = (
     "transfer-encoding",
     "upgrade",
 )
-"""Headers that say where a message ends, and to whom it goes: not for a filter to change."""
+"""Headers that say where a message ends and to whom it goes; no filter may change them."""
 
 
 class _Header(Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,8 +73,8 @@ class _Cors(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     max_age: int = 5
 
 
-class Given(Struct, frozen=True, rename="camel"):
-    """A filter as it stands in a manifest."""
+class GivenFilter(Struct, frozen=True, rename="camel"):
+    """A filter as a manifest writes it."""
 
     type: str
     request_header_modifier: _Modifier | None = None
@@ -85,15 +85,15 @@ class Given(Struct, frozen=True, rename="camel"):
 
 
 class Filters(Struct):
-    """What the filters of a rule or of a backend come to."""
+    """The result of reading the filters of a rule or of a backend."""
 
     filters: tuple[Filter, ...] = ()
     redirect: Redirect | None = None
     cors: Cors | None = None
     unknown: tuple[str, ...] = ()
-    """Types that are not known here: requests get 500."""
+    """Types of filters that are not known here; the requests get 500."""
     prefixed: bool = False
-    """Whether a prefix is replaced: all matches have to be prefixes then."""
+    """Whether a filter replaces the prefix; then all matches must be prefixes."""
 
 
 _FIELDS = {
@@ -105,8 +105,8 @@ _FIELDS = {
 }
 
 
-def read(given: Sequence[Given], place: tuple[str | int, ...]) -> Filters:
-    """Read the filters of a rule or of a backend; `Fault` says where one is none."""
+def read(given: Sequence[GivenFilter], place: tuple[str | int, ...]) -> Filters:
+    """Read the filters of a rule or of a backend; `Fault` says which one is wrong."""
     found = Filters()
     seen: set[str] = set()
     for number, each in enumerate(given):
@@ -158,7 +158,7 @@ def _rewrite(found: Filters, value: _Rewrite, place: tuple[str | int, ...]) -> N
 def _redirect(found: Filters, value: _Redirect, place: tuple[str | int, ...]) -> None:
     whole, prefix = _path(found, value.path, (*place, "requestRedirect", "path"))
     if value.port is not None and not 1 <= value.port <= 65_535:
-        raise Fault(f"{value.port} is no port", (*place, "requestRedirect", "port"))
+        raise Fault(f"{value.port} is not a port", (*place, "requestRedirect", "port"))
     found.redirect = Redirect(
         status=value.status_code,
         scheme=value.scheme,
@@ -196,7 +196,7 @@ def _host(name: str | None, place: tuple[str | int, ...]) -> str | None:
 
 
 def _path(found: Filters, value: _Path | None, place: tuple[str | int, ...]) -> tuple[str | None, str | None]:
-    """A whole path and what replaces a prefix, of which one is None at least."""
+    """The whole path of a filter, and the text that replaces a prefix; at least one of them is None."""
     if value is None:
         return None, None
     whole = value.type == "ReplaceFullPath"

@@ -1,10 +1,10 @@
-"""The table of routes: compiled once, asked for each request.
+"""The table of routes: compiled once, and searched for each request.
 
 Rule 1: of the routes that match, the one with the most precise host is taken: a whole name before a wildcard, a longer wildcard
-        before a shorter, any host last. A precise host none of whose routes match hides nothing.
-Rule 2: then by path: exact before pattern before the longest prefix. Of two patterns the one that has a literal
-        where the other has a name, at the first segment in which they differ.
-Rule 3: then a route that names methods, then more headers, then more query parameters, then `order`, then the first.
+        before a shorter one, any host last. If no route of a precise host matches, those of less precise hosts are still tried.
+Rule 2: then the path decides: exact before pattern before the longest prefix. Of two patterns, the one goes first that has a
+        literal where the other has a name, at the first segment in which they differ.
+Rule 3: then a route that names methods goes first, then more headers, more query parameters, `order`, and the route given first.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from runner.core.http import hostname
-from runner.core.http.backend import Backend, Publish, Request
-from runner.core.http.entry import Entry, HeadersAndQuery
+from runner.core.http.backend import Publish, RequestBackend, RouteBackend
+from runner.core.http.compiledroute import CompiledRoute, HeadersAndQuery
 from runner.core.http.filters import Filter
 from runner.core.http.path import canonical
 from runner.core.http.pathtable import PathTable
@@ -24,53 +24,53 @@ from runner.core.http.route import Route
 from runner.core.subject import LONGEST
 
 Pairs: TypeAlias = Sequence[tuple[bytes, bytes]]
-"""Headers as ASGI has them: names in lower case."""
+"""Headers as ASGI gives them, with names in lower case."""
 
 
 class Matched(Struct, frozen=True):
-    """Where a request goes."""
+    """The route and the backend of a request."""
 
     route: Route
-    backend: Backend
+    backend: RouteBackend
     params: dict[str, str]
-    """Tokens of the path, percent-decoded once."""
+    """The tokens of the path, percent-decoded once."""
     filters: tuple[Filter, ...]
-    """Of the route, then of the backend."""
+    """The filters of the route, then those of the backend."""
     subject: str
-    """What to publish to or to ask, with the tokens filled in; empty where the backend has no subject."""
+    """The subject to publish to or to ask on, with the tokens filled in; empty when the backend has no subject."""
 
 
 class Unmatched(Struct, frozen=True):
     """No route takes the request."""
 
     status: Literal[400, 404, 405, 500]
-    """400: no path, no host, or a token that a subject cannot hold. 500: all backends of the route weigh 0."""
+    """400: the path or the host is malformed, or a subject cannot hold a token. 500: all backends of the route have weight 0."""
     detail: str
     """One sentence for the client."""
     allow: tuple[str, ...] = ()
-    """With 405: the methods that this path has."""
+    """With 405: the methods of this path."""
 
 
 class _Host(Struct, frozen=True):
-    """The routes of one host or wildcard."""
+    """The routes of one wildcard."""
 
     first: PathTable
-    """Where the star stands for one label, or for none."""
+    """The routes for hosts in which the star stands for one label."""
     more: PathTable
-    """Where it stands for more than one."""
+    """The routes for hosts in which the star stands for more than one label."""
 
 
 class RouteTable:
-    """All routes. Immutable: another set of routes is another table."""
+    """All routes; immutable: for another set of routes another table is made."""
 
     __slots__ = ("_any", "_exact", "_luck", "_wild", "routes")
 
     def __init__(self, routes: Iterable[Route], *, luck: Callable[[], float]) -> None:
-        """`luck` gives numbers from 0 to less than 1, as `random.random` does."""
+        """`luck` gives random numbers from 0 to less than 1, as `random.random` does."""
         self.routes = tuple(routes)
         self._luck = luck
-        entries = [Entry(route, number) for number, route in enumerate(self.routes)]
-        by_host: dict[str, list[Entry]] = {}
+        entries = [CompiledRoute(route, number) for number, route in enumerate(self.routes)]
+        by_host: dict[str, list[CompiledRoute]] = {}
         for entry in entries:
             for name in dict.fromkeys(map(hostname.declared, entry.route.hosts or ())) or ("",):
                 by_host.setdefault(name, []).append(entry)
@@ -80,7 +80,7 @@ class RouteTable:
             for name, own in by_host.items()
             if name.startswith("*.")
         }
-        # A host that is named knows its way through the wildcards already.
+        # For each host with a whole name, the wildcards that match it are found beforehand.
         self._exact = {
             name: (PathTable(own), *self._wildcards(name))
             for name, own in by_host.items()
@@ -91,7 +91,7 @@ class RouteTable:
         """Find the route of a request.
 
         `host` is the value of `Host`, with or without a port. `path` and `query` are as they came: not decoded, without the
-        question mark (`raw_path` and `query_string` of ASGI). A preflight of CORS is matched as the method that it asks for.
+        question mark (`raw_path` and `query_string` of ASGI). For a preflight of CORS, `method` is the one that it asks for.
         """
         try:
             tables = self._exact.get(host)
@@ -113,14 +113,14 @@ class RouteTable:
                 return self._matched(entry, found)
         return _refused(tables, found, asked or HeadersAndQuery(query, headers))
 
-    def _matched(self, entry: Entry, path: str) -> Matched | Unmatched:
+    def _matched(self, entry: CompiledRoute, path: str) -> Matched | Unmatched:
         if not entry.total:
             return Unmatched(500, "No backend of this route has a weight.")
         target = entry.target(self._luck)
         params = entry.params(path)
         subject = target.subject
         backend = target.weighted.backend
-        if target.rendered and isinstance(backend, (Request, Publish)):
+        if target.rendered and isinstance(backend, (RequestBackend, Publish)):
             try:
                 subject = backend.subject.render(params)
             except ValueError:
@@ -142,12 +142,12 @@ class RouteTable:
         return (*found, self._any)
 
 
-def _many_labels(entry: Entry) -> bool:
+def _many_labels(entry: CompiledRoute) -> bool:
     return entry.route.source != "ingress"
 
 
 def _refused(tables: Iterable[PathTable], path: str, asked: HeadersAndQuery) -> Unmatched:
-    """405 where only the method is wrong, and where the kind of route knows that answer; else 404."""
+    """Refuse with 405 if only the method is wrong, and a route of the project itself has the path; else with 404."""
     allow: set[str] = set()
     for table in tables:
         for entry in table.candidates(path):

@@ -1,4 +1,4 @@
-"""Webhooks: a signature over the body as it came, byte for byte, by a secret that both sides know.
+"""Webhooks: the body is signed, byte for byte as it came, with a secret that both sides know.
 
 | style | header | what is signed |
 |---|---|---|
@@ -7,8 +7,8 @@
 | `standard` | `Webhook-Signature: v1,<base64>`, with `Webhook-Id` and `Webhook-Timestamp` | `<id>.<time>.<body>` |
 | `generic` | `X-Signature: <hex>`, or as the settings say | the body, or `<time>.<body>` |
 
-All are HMAC-SHA256. Where a time is signed, a request that is older or younger than the tolerance is refused; within it, and
-where none is signed, one that was overheard may be sent again: what must not happen twice needs an id.
+All signatures are HMAC-SHA256. If a time is signed, a request is refused when that time is off by more than the tolerance. Within
+the tolerance, or without a signed time, an intercepted request can be sent again: an effect that must happen once needs an id.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from runner.core.http.caller import Caller, Denied, single
 Style: TypeAlias = Literal["github", "stripe", "standard", "generic"]
 
 MOST = 8
-"""Signatures that are looked at in one header: two while a secret is changed, and some of other versions."""
+"""Most signatures in one header that are checked: two while a secret is changed, and some of other versions."""
 
 _TIME = re.compile(rb"[0-9]{1,12}")
 _NEEDED = "A signature is needed."
@@ -37,38 +37,38 @@ _STALE = Denied(403, "The signature is too old, or of a time to come.", wrong=Tr
 
 
 class _Signed(Struct, frozen=True):
-    """What a request says it has signed."""
+    """The signatures of a request, and the signed text beside the body."""
 
     signatures: Sequence[bytes]
     before: bytes = b""
-    """What stands before the body in what is signed."""
+    """The bytes before the body in the signed text."""
     time: bytes | None = None
 
 
 class Webhook(Struct, frozen=True, kw_only=True):
-    """Whose signatures are taken."""
+    """An authentication by signatures, with its secrets."""
 
     auth: str
-    """Its name in the settings."""
+    """The authentication's name in the settings."""
     style: Style
     secrets: Sequence[bytes]
-    """More than one while a secret is changed."""
+    """The secrets; more than one while a secret is changed."""
     tolerance: float = 300.0
-    """Seconds that a signed time may be off."""
+    """Seconds by which a signed time may be off."""
     header: str = "x-signature"
-    """Of `generic`: where the signature stands, in lower case."""
+    """For `generic`: the header with the signature, in lower case."""
     prefix: str = ""
-    """Of `generic`: what stands before it, as `sha256=`."""
+    """For `generic`: the text before the signature, such as `sha256=`."""
     encoding: Literal["hex", "base64"] = "hex"
-    """Of `generic`."""
+    """For `generic`: the encoding of the signature."""
     timestamp_header: str | None = None
-    """Of `generic`: where seconds since 1970 stand, which are signed too."""
+    """For `generic`: the header with the time, in seconds since 1970, which is signed too."""
 
     def __repr__(self) -> str:
         return f"Webhook({self.auth!r}, {self.style!r})"
 
     def check(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, now: float) -> Caller | Denied:
-        """Whether the body is signed; `now` is in seconds since 1970."""
+        """Check the signature of the body; `now` is in seconds since 1970."""
         signed = _READ[self.style](self, headers)
         if signed is None or not signed.signatures:
             return Denied(401, _NEEDED, "Signature")
@@ -85,7 +85,7 @@ class Webhook(Struct, frozen=True, kw_only=True):
 
 
 def secret(text: str, style: Style) -> bytes:
-    """A secret as it is used: of `standard` what follows `whsec_` is base64. ValueError shows nothing of it."""
+    """Read a secret into its bytes: for `standard`, base64 follows `whsec_`. ValueError shows nothing of the secret."""
     if style == "standard" and text.startswith("whsec_"):
         try:
             found = base64.b64decode(text.removeprefix("whsec_"), validate=True)
@@ -141,7 +141,7 @@ _READ = {"github": _github, "stripe": _stripe, "standard": _standard, "generic":
 
 
 def _decoded(texts: Sequence[bytes], encoding: Literal["hex", "base64"]) -> list[bytes]:
-    """Those that are whole SHA-256 digests."""
+    """Decode the signatures, and keep those that are whole SHA-256 digests."""
     found: list[bytes] = []
     for text in texts[:MOST]:
         try:

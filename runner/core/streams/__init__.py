@@ -1,1 +1,1 @@
-"""Decisions about stream files."""
+"""Decisions about streams: the fields of their files, and which changes are safe."""

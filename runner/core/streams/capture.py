@@ -1,4 +1,4 @@
-"""Which stream captures a subject: exactly one, whole, or an error that says what to do."""
+"""Which stream captures a subject: exactly one stream must capture it whole; else an error says what to do."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _MAPPED = re.compile(r"\{\{[^}]*\}\}|\$\d+")
 
 
 class StreamSubjects(Struct, frozen=True):
-    """What one stream takes in, and under which subjects it stores that."""
+    """The subjects of one stream: those that it captures, and those under which it stores messages."""
 
     name: str
     subjects: tuple[str, ...]
-    """What publishers use."""
+    """The subjects that publishers use."""
     stored: tuple[str, ...] | None
-    """What functions read there, on subjects as they are published; None = only the server knows (a mirror, or sources)."""
+    """The subjects that functions read there, as published; None: only the server knows them (a mirror, or sources)."""
     file: str = ""
-    """The stream file that declares it; empty when none does."""
+    """The stream file that declares the stream; empty: no file does."""
     sharding: Sharding | None = None
-    """How it is sharded; None when it is not, or not by us."""
+    """How the stream is sharded; None: it is not, or not by us."""
     work_queue: bool = False
-    """Whether each of its messages is for one function, and gone then."""
+    """Whether each of its messages is for one function, and is removed after that."""
     confirms: bool = True
-    """Whether publishers are told that a message is stored."""
+    """Whether the stream confirms to publishers that a message is stored."""
 
 
 def clashes(
     reading: Iterable[tuple[str, str, str]], queues: Collection[str]
 ) -> Iterator[tuple[str, str, str]]:
-    """Pairs of functions that would read the same messages of a work queue, with its name: the server lets only one.
+    """Find pairs of functions that would read the same messages of a work queue, with its name: the server allows only one.
 
     `reading` gives each function's name, subject and stream; `queues` are the names of the work queues.
     """
@@ -54,7 +54,7 @@ def clashes(
 
 
 def subjects_of_stream(name: str, config: Mapping[str, Any], file: str = "") -> StreamSubjects:
-    """What a stream configuration takes in; without subjects, a mirror or sources it is the stream's name."""
+    """Read the subjects from a stream's configuration; without subjects, mirror and sources it is the stream's name."""
     fed = bool(config.get("mirror") or config.get("sources"))
     subjects = tuple(config.get("subjects") or (() if fed else (name,)))
     confirms = not config.get("no_ack")
@@ -76,20 +76,20 @@ def subjects_of_stream(name: str, config: Mapping[str, Any], file: str = "") -> 
 def capture(
     subject: str, streams: Iterable[StreamSubjects], *, chosen: str | None = None, publishing: bool = False
 ) -> str:
-    """The name of the one stream that captures every subject of a wildcard.
+    """Find the name of the one stream that captures every subject that matches a pattern.
 
-    `chosen` is a binding's `stream=`; `publishing` asks for what publishers use instead of what is stored.
-    Raises NoStream when none does or one does in part, UsageError when several do.
+    `chosen` is a binding's `stream=`; with `publishing`, the subjects for publishers count instead of the stored ones.
+    Raises NoStream when no stream does, or one does only in part, and UsageError when several do.
     """
     known = list(streams)
     if chosen is None and not publishing:
-        known = [stream for stream in known if stream.subjects]  # a copy is read by those who choose it
+        known = [stream for stream in known if stream.subjects]  # only bindings that choose a copy read it
     if chosen is not None:
         known = [stream for stream in known if stream.name == chosen]
         if not known:
             raise NoStream(f"there is no stream {chosen}", hint=f'declare it, or correct stream="{chosen}"')
         if known[0].stored is None and not publishing:
-            return chosen  # a mirror, or sources: it holds what others took in, so the user's word is all there is
+            return chosen  # a mirror, or sources: only the user knows which subjects it holds
     whole = [stream for stream in known if covered(_patterns(stream, publishing), subject)]
     if len(whole) == 1:
         return whole[0].name
@@ -110,7 +110,7 @@ def capture(
 
 
 def require_confirmation(stream: StreamSubjects) -> None:
-    """A stream says what it has stored, as outputs need it. Raises UsageError."""
+    """Check that a stream confirms stored messages, as outputs need it. Raises UsageError."""
     if not stream.confirms:
         raise UsageError(
             f"{_called(stream)} confirms nothing (no_ack = true), which an output needs",
@@ -119,7 +119,7 @@ def require_confirmation(stream: StreamSubjects) -> None:
 
 
 def require_order(stream: StreamSubjects, subject: Template, ordered_by: Sequence[str]) -> None:
-    """A function's order holds in a stream: every key of the function stands in one shard. Raises UsageError."""
+    """Check that a stream keeps a function's order: each key of the function is in one shard. Raises UsageError."""
     if not ordered_by or stream.sharding is None:
         return
     tokens = subject.wildcard.split(".")
@@ -143,7 +143,7 @@ def require_order(stream: StreamSubjects, subject: Template, ordered_by: Sequenc
 
 
 def covered(patterns: Sequence[str], subject: str) -> bool:
-    """Whether the patterns together stand for all that the subject stands for."""
+    """Whether the patterns together match every subject that `subject` matches."""
     if any(covers(pattern, subject) for pattern in patterns):
         return True
     deepest = max((pattern.count(".") for pattern in patterns), default=0)
@@ -158,7 +158,7 @@ def _patterns(stream: StreamSubjects, publishing: bool) -> tuple[str, ...]:
 
 
 def _copied(config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """What a stream takes from others, where that is told; None when it takes what they have under other subjects."""
+    """The subjects that a stream copies from other streams, as configured; None when it stores them under other subjects."""
     found = list(config.get("subjects") or ())
     for source in config.get("sources") or ():
         transforms = source.get("subject_transforms") or ({"src": source.get("filter_subject") or ">"},)

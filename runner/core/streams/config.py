@@ -1,10 +1,10 @@
-"""What a stream file asks for, what the server has, and which of the differences may be applied.
+"""Stream configurations: how the declared one differs from the server's, and which of the differences may be applied.
 
-Rule 1: a field the file does not name stays as it is on an existing stream; only what Jetrunner itself needs
-        (`allow_direct`, `allow_atomic`, a `duplicate_window` of 15 minutes, a subject for fences) is set without
-        being asked for.
+Rule 1: a field that the file does not name stays as it is on an existing stream. Only the fields that Jetrunner itself needs
+        (`allow_direct`, `allow_atomic`, a `duplicate_window` of 15 minutes, a subject for fences) are set even if the file
+        does not name them.
 Rule 2: a change is unsafe when the server refuses it, when it deletes messages or takes them from a reader now,
-        when it cannot be taken back, or when it lowers what is promised. Everything else is safe.
+        when it cannot be undone, or when it weakens a promise. Every other change is safe.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from runner.core import fence, quantity, sharding
 from runner.core.streams.conflict import conflict
-from runner.core.streams.danger import Holdings, danger
+from runner.core.streams.danger import StreamHoldings, danger
 from runner.core.streams.shards import Shards, judge
 
 Safety: TypeAlias = Literal["create", "safe", "unsafe"]
@@ -33,20 +33,20 @@ SIZES = frozenset({"max_bytes", "max_msg_size"})
 
 
 class DeclaredStream(Struct, frozen=True):
-    """One file of streams/."""
+    """One stream, as a file of streams/ declares it."""
 
     name: str
     file: str
-    """Relative to the project, as in messages."""
+    """The file's path, relative to the project."""
     fields: dict[str, Any]
-    """Only what the file names, as the server wants it: nanoseconds, bytes, `*` for `{token}`."""
+    """The fields that the file names, as the server wants them: nanoseconds, bytes, `*` for `{token}`."""
     shards: Shards | None = None
     source: str = ""
-    """The stream that this one copies in order to shard it; it has no subjects of its own then."""
+    """The stream that this one copies in order to shard it; then this one has no subjects of its own."""
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """What it captures, with `*` for every token."""
+        """The subjects that the stream captures, with `*` for every token."""
         return tuple(self.fields.get("subjects", ()))
 
 
@@ -61,12 +61,12 @@ class Change(Struct, frozen=True):
 
 
 def wanted(declared: DeclaredStream, real: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The fields that must stand in the stream: those the file names, and those Jetrunner needs."""
+    """The fields that the stream must have: those that the file names, and those that Jetrunner needs."""
     fields = dict(CREATED_WITH if real is None else {})
     fields.update(declared.fields)
     after = {**(real or {}), **fields}
     if after.get("mirror"):
-        return fields  # it copies another stream: no subjects, no batches, no duplicates of its own
+        return fields  # a mirror has no subjects, batches or duplicates of its own
     fields.setdefault("allow_direct", True)
     if after.get("persist_mode") != "async":
         fields.setdefault("allow_atomic", True)
@@ -76,7 +76,7 @@ def wanted(declared: DeclaredStream, real: Mapping[str, Any] | None) -> dict[str
         fields["subjects"] = list(subjects)
     if declared.source:
         fields["duplicate_window"] = (
-            0  # whatever the other stream took in twice on purpose stands here twice, too
+            0  # a message that the other stream stored twice on purpose is here twice, too
         )
     if "duplicate_window" not in fields:
         window = max(after.get("duplicate_window") or 0, DUPLICATE_WINDOW)
@@ -85,7 +85,7 @@ def wanted(declared: DeclaredStream, real: Mapping[str, Any] | None) -> dict[str
 
 
 def merged(declared: DeclaredStream, real: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The whole configuration to send: the server takes an update as a replacement."""
+    """The whole configuration to send, because for the server an update replaces the configuration."""
     after = {**(real or {}), **wanted(declared, real)}
     if metadata := {**((real or {}).get("metadata") or {}), **declared.fields.get("metadata", {})}:
         after["metadata"] = metadata
@@ -93,9 +93,9 @@ def merged(declared: DeclaredStream, real: Mapping[str, Any] | None) -> dict[str
 
 
 def difference(
-    declared: DeclaredStream, real: Mapping[str, Any] | None, holdings: Holdings | None = None
+    declared: DeclaredStream, real: Mapping[str, Any] | None, holdings: StreamHoldings | None = None
 ) -> tuple[Change, ...]:
-    """Field by field, the stream as it is against the stream as declared; empty when nothing is to do."""
+    """Compare the stream as it is with the stream as declared, field by field; empty when they agree."""
     fields = wanted(declared, real)
     if real is None:
         values = {**fields, "duplicate_window": fields.get("duplicate_window") or None}
@@ -109,7 +109,7 @@ def difference(
     after = merged(declared, real)
     clash = conflict(after)
     changes = []
-    if resharded := _resharded(declared, real, holdings or Holdings()):
+    if resharded := _resharded(declared, real, holdings or StreamHoldings()):
         changes.append(resharded)
         del fields["subject_transform"]
     for field, value in fields.items():
@@ -118,14 +118,14 @@ def difference(
             was = {key: text for key, text in (was or {}).items() if key in value}
         if field == "name" or _bare(was) == _bare(value):
             continue
-        why = danger(field, was, value, after, holdings or Holdings())
+        why = danger(field, was, value, after, holdings or StreamHoldings())
         if clash is not None and field in clash[0]:
             why = clash[1]
         changes.append(Change(field, was, value, "unsafe" if why else "safe", why))
     return tuple(changes)
 
 
-def _resharded(declared: DeclaredStream, real: Mapping[str, Any], holdings: Holdings) -> Change | None:
+def _resharded(declared: DeclaredStream, real: Mapping[str, Any], holdings: StreamHoldings) -> Change | None:
     if declared.shards is None:
         return None
     found = judge(declared.shards, declared.name, real, holdings)
@@ -155,7 +155,7 @@ def shown(field: str, value: Any) -> str:
 
 
 def _bare(value: Any) -> Any:
-    """Equal for two ways to say the same: what is unset may be absent, null, 0, -1, "none" or empty."""
+    """Give equal results for equal settings: an unset field may be absent, null, 0, -1, "none" or empty."""
     if isinstance(value, Mapping):
         return {key: _bare(item) for key, item in value.items() if _bare(item) is not None} or None
     if isinstance(value, (list, tuple)):

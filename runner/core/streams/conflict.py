@@ -9,7 +9,7 @@ Config: TypeAlias = Mapping[str, Any]
 
 
 def conflict(config: Config) -> tuple[tuple[str, ...], str] | None:
-    """The first fields that clash, the one to blame first, and why; else None."""
+    """Find the first fields that clash, the one at fault first, and the reason; None: no fields clash."""
     for fields, clashes, sentence in _CONFLICTS:
         if clashes(config):
             return fields, sentence

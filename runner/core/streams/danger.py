@@ -1,4 +1,4 @@
-"""What a change to an existing stream would destroy, and why the server would refuse it."""
+"""Dangers: what a change to an existing stream would destroy, or why the server would refuse it."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from runner.core import quantity, sharding
 from runner.core.subject import covers, overlaps
 
 
-class Reader(Struct, frozen=True):
-    """A consumer that stands on the stream; no filters = it reads everything."""
+class StandingConsumer(Struct, frozen=True):
+    """A consumer of the stream; without filters it reads all messages."""
 
     name: str
     filters: tuple[str, ...] = ()
-    """On subjects as they are published."""
+    """The subjects that it reads, as published."""
     ours: bool = False
     """Whether it is a durable of this project's functions."""
     waiting: int = 0
-    """Pulls that wait for messages now."""
+    """How many pull requests wait for messages now."""
 
 
-class Holdings(Struct, frozen=True):
-    """What a stream holds right now, as far as a change could hurt it."""
+class StreamHoldings(Struct, frozen=True):
+    """The contents and consumers of a stream at this moment, as far as a change could harm them."""
 
     messages: int = 0
     bytes: int = 0
     oldest: float = 0.0
-    """Age of the oldest message in seconds."""
+    """The age of the oldest message, in seconds."""
     most_per_subject: int = 0
     uncaptured: dict[str, int] = {}
-    """Messages by subject which no declared subject would capture any more."""
-    readers: tuple[Reader, ...] = ()
+    """The number of messages by subject, for subjects that no declared subject would capture any more."""
+    readers: tuple[StandingConsumer, ...] = ()
 
 
-def danger(field: str, real: Any, declared: Any, after: Mapping[str, Any], holdings: Holdings) -> str:
-    """Why a field of an existing stream must not change; empty when it may. `after` is the whole new configuration."""
+def danger(field: str, real: Any, declared: Any, after: Mapping[str, Any], holdings: StreamHoldings) -> str:
+    """Say why a field of an existing stream must not change; empty when it may. `after` is the whole new configuration."""
     if field in _CONSTANT:
         return _CONSTANT[field]
     if field in _ONE_WAY and real:
@@ -59,26 +59,28 @@ def _loss(lost: str, after: Mapping[str, Any]) -> str:
     return f"{lost} and would {'fill the stream' if after.get('discard') == 'new' else 'be deleted'} at once"
 
 
-def _max_msgs(real: Any, declared: int, after: Mapping[str, Any], holdings: Holdings) -> str:
+def _max_msgs(real: Any, declared: int, after: Mapping[str, Any], holdings: StreamHoldings) -> str:
     over = holdings.messages - declared
     return (
         _loss(f"{over:,} of {holdings.messages:,} messages are over it", after) if over > 0 < declared else ""
     )
 
 
-def _max_bytes(real: Any, declared: int, after: Mapping[str, Any], holdings: Holdings) -> str:
+def _max_bytes(real: Any, declared: int, after: Mapping[str, Any], holdings: StreamHoldings) -> str:
     over = holdings.bytes - declared
     size = quantity.format_size
     return _loss(f"{size(over)} of {size(holdings.bytes)} are over it", after) if over > 0 < declared else ""
 
 
-def _max_age(real: Any, declared: int, after: Mapping[str, Any], holdings: Holdings) -> str:
+def _max_age(real: Any, declared: int, after: Mapping[str, Any], holdings: StreamHoldings) -> str:
     if not holdings.messages or _unlimited(declared) or holdings.oldest * 1e9 <= declared:
         return ""
     return f"the oldest message is {quantity.format_duration(round(holdings.oldest, 3))} old: it would be deleted at once"
 
 
-def _max_msgs_per_subject(real: Any, declared: int, after: Mapping[str, Any], holdings: Holdings) -> str:
+def _max_msgs_per_subject(
+    real: Any, declared: int, after: Mapping[str, Any], holdings: StreamHoldings
+) -> str:
     if _unlimited(declared) or holdings.most_per_subject <= declared:
         return ""
     return _loss(
@@ -86,7 +88,7 @@ def _max_msgs_per_subject(real: Any, declared: int, after: Mapping[str, Any], ho
     )
 
 
-def _max_msg_size(real: Any, declared: int, after: Mapping[str, Any], holdings: Holdings) -> str:
+def _max_msg_size(real: Any, declared: int, after: Mapping[str, Any], holdings: StreamHoldings) -> str:
     if not _lowered(real, declared) or not holdings.messages:
         return ""
     return (
@@ -95,16 +97,16 @@ def _max_msg_size(real: Any, declared: int, after: Mapping[str, Any], holdings: 
     )
 
 
-def _max_consumers(real: Any, declared: int, after: Mapping[str, Any], holdings: Holdings) -> str:
+def _max_consumers(real: Any, declared: int, after: Mapping[str, Any], holdings: StreamHoldings) -> str:
     standing = len(holdings.readers)
     return f"it has {standing:,} consumers already" if 0 < declared < standing else ""
 
 
-def _num_replicas(real: Any, declared: int, after: Mapping[str, Any], holdings: Holdings) -> str:
+def _num_replicas(real: Any, declared: int, after: Mapping[str, Any], holdings: StreamHoldings) -> str:
     return "with fewer than 3 replicas one lost server loses messages" if declared < min(real or 1, 3) else ""
 
 
-def _subjects(real: Any, declared: list[str], after: Mapping[str, Any], holdings: Holdings) -> str:
+def _subjects(real: Any, declared: list[str], after: Mapping[str, Any], holdings: StreamHoldings) -> str:
     if holdings.uncaptured:
         subject, count = next(iter(holdings.uncaptured.items()))
         more = len(holdings.uncaptured) - 1
@@ -121,19 +123,19 @@ def _subjects(real: Any, declared: list[str], after: Mapping[str, Any], holdings
     return ""
 
 
-def _subject_transform(real: Any, declared: Any, after: Mapping[str, Any], holdings: Holdings) -> str:
+def _subject_transform(real: Any, declared: Any, after: Mapping[str, Any], holdings: StreamHoldings) -> str:
     if not holdings.messages and not holdings.readers:
         return ""
     if (now := sharding.read(after)) is not None and now == sharding.read(
         {**after, "subject_transform": real}
     ):
-        return ""  # the same shards of more subjects
+        return ""  # the same shards for more subjects
     return (
         "what is stored keeps its old subjects: consumers filter on one of the two and would miss the other"
     )
 
 
-def _sources(real: Any, declared: Any, after: Mapping[str, Any], holdings: Holdings) -> str:
+def _sources(real: Any, declared: Any, after: Mapping[str, Any], holdings: StreamHoldings) -> str:
     for was in real or () if holdings.messages else ():
         same = [source for source in declared if source["name"] == was["name"]]
         if same and all(_taken(source) != _taken(was) for source in same):
@@ -144,14 +146,14 @@ def _sources(real: Any, declared: Any, after: Mapping[str, Any], holdings: Holdi
 
 
 def _taken(source: Mapping[str, Any]) -> object:
-    """What a source copies, and as what."""
+    """The subjects that a source copies, and the subjects under which they are stored."""
     transforms = [
         (each.get("src"), each.get("dest") or "") for each in source.get("subject_transforms") or ()
     ]
     return source.get("filter_subject") or "", transforms
 
 
-def _sealed(real: Any, declared: bool, after: Mapping[str, Any], holdings: Holdings) -> str:
+def _sealed(real: Any, declared: bool, after: Mapping[str, Any], holdings: StreamHoldings) -> str:
     return (
         "sealing ends the stream for good, so it is not done from a file: nats stream seal"
         if declared
@@ -159,7 +161,7 @@ def _sealed(real: Any, declared: bool, after: Mapping[str, Any], holdings: Holdi
     )
 
 
-def _no_ack(real: Any, declared: bool, after: Mapping[str, Any], holdings: Holdings) -> str:
+def _no_ack(real: Any, declared: bool, after: Mapping[str, Any], holdings: StreamHoldings) -> str:
     return "publishers would get no confirmation any more" if declared else ""
 
 
@@ -172,7 +174,7 @@ _CONSTANT: Mapping[str, str] = {
     "mirror": "the server cannot change what a stream mirrors",
 }
 _ONE_WAY = frozenset({"allow_msg_ttl", "allow_msg_schedules", "deny_delete", "deny_purge", "sealed"})
-_JUDGED: Mapping[str, Callable[[Any, Any, Mapping[str, Any], Holdings], str]] = {
+_JUDGED: Mapping[str, Callable[[Any, Any, Mapping[str, Any], StreamHoldings], str]] = {
     "max_msgs": _max_msgs,
     "max_bytes": _max_bytes,
     "max_age": _max_age,

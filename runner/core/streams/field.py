@@ -20,11 +20,11 @@ Read: TypeAlias = Callable[[Any], Any]
 LONGEST = 2**63 - 1
 FIRST_LETTERS_OF_INTERNAL_METADATA = "_nats."
 OURS = ("shards", "source")
-"""What else a stream file may hold: not the server's, so read elsewhere."""
+"""The keys of a stream file that are not the server's; other modules read them."""
 
 
 class FieldError(ValueError):
-    """A field cannot be what the file says; `key` is its dotted name."""
+    """A field cannot have the value in the file; `key` is the field's dotted name."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -32,18 +32,18 @@ class FieldError(ValueError):
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean "…"?`, or nothing."""
+    """Write `; did you mean "…"?`, or nothing when no word is near."""
     near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
 def read(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields as the server wants them; FieldError names the first wrong one."""
+    """Read the fields as the server wants them; FieldError names the first wrong one."""
     return _read(table, FIELDS, prefix="")
 
 
 def read_table(value: object, name: str, fields: Mapping[str, Read]) -> dict[str, Any]:
-    """The fields of a table that is not the server's own; FieldError names the first wrong one."""
+    """Read the fields of a table that is not the server's own; FieldError names the first wrong one."""
     if not isinstance(value, Mapping):
         raise FieldError(name, f"{_shown(value)} is not a table: write [{name}]")
     return _read(value, fields, prefix=f"{name}.")
@@ -152,11 +152,11 @@ def _moment(value: object) -> str:
             f"{value} is not a moment with a time zone: write 2026-01-31T12:00:00Z, without quotes"
         )
     text = value.astimezone(datetime.UTC).isoformat().removesuffix("+00:00")
-    return (text.rstrip("0") if "." in text else text) + "Z"  # as the server writes it back
+    return (text.rstrip("0") if "." in text else text) + "Z"  # as the server writes it
 
 
 def stream_name(value: object) -> str:
-    """A stream's name; ValueError when it cannot be one."""
+    """Check the name of a stream; ValueError when it cannot be one."""
     name = _text(value)
     if not name:
         raise ValueError("empty")

@@ -1,4 +1,4 @@
-"""The plan: what stands between the declared streams and the real ones."""
+"""The plan: the differences between the declared streams, durables and schedules and those on the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 from runner.core.streams.config import Change
 
 ALSO = "also"
-"""In the name of a durable that stands beside a function's first one."""
+"""A part of the name of a durable that is beside a function's first one."""
 
 StreamAction: TypeAlias = Literal["create", "update", "refuse", "same"]
 ConsumerAction: TypeAlias = Literal["create", "update", "same", "stray"]
@@ -19,7 +19,7 @@ ScheduleAction: TypeAlias = Literal["create", "update", "same", "remove"]
 
 
 class StreamPlan(Struct, frozen=True):
-    """One declared stream; `config` is what would be sent to the server."""
+    """The plan of one declared stream; `config` is the configuration that would be sent to the server."""
 
     name: str
     file: str
@@ -29,7 +29,7 @@ class StreamPlan(Struct, frozen=True):
 
 
 class ConsumerPlan(Struct, frozen=True):
-    """One durable of a function, or one that no function has any more."""
+    """The plan of one durable: of a function, or of no function any more."""
 
     name: str
     stream: str
@@ -37,26 +37,26 @@ class ConsumerPlan(Struct, frozen=True):
     action: ConsumerAction
     subject: str = ""
     pending: int = 0
-    """Messages it has not settled: not delivered yet, or delivered and not acknowledged."""
+    """How many messages are not settled: not delivered yet, or delivered and not acknowledged."""
     changes: tuple[Change, ...] = ()
     note: str = ""
-    """What becomes of what is stored, once it is run."""
+    """What becomes of the stored messages once the function runs."""
     warning: str = ""
-    """What is lost before it is run."""
+    """What is lost unless the function runs before."""
 
 
 class SchedulePlan(Struct, frozen=True):
-    """The schedule of a function, or one that no function has any more."""
+    """The plan of one schedule: of a function, or of no function any more."""
 
     function: str
     action: ScheduleAction
     text: str
-    """As it is written in the code, with its time zone; of one to be removed, as it was."""
+    """The schedule as the code has it, with its time zone; for one to be removed: as the server has it."""
     changes: tuple[Change, ...] = ()
 
 
 class Plan(Struct, frozen=True):
-    """Everything that differs; what is the same is listed too."""
+    """The plan of all streams, durables and schedules, unchanged ones included."""
 
     streams: tuple[StreamPlan, ...]
     consumers: tuple[ConsumerPlan, ...] = ()
@@ -74,7 +74,7 @@ class Plan(Struct, frozen=True):
 
     @property
     def unsafe(self) -> tuple[tuple[StreamPlan, Change], ...]:
-        """The changes that these are refused for."""
+        """The changes for which those streams are refused."""
         return tuple(
             (stream, change)
             for stream in self.refused
@@ -84,7 +84,7 @@ class Plan(Struct, frozen=True):
 
 
 def action(changes: Collection[Change], *, exists: bool) -> StreamAction:
-    """What the changes of one stream amount to."""
+    """The action that follows from the changes of one stream."""
     if any(change.safety == "unsafe" for change in changes):
         return "refuse"
     if not exists:
@@ -93,7 +93,7 @@ def action(changes: Collection[Change], *, exists: bool) -> StreamAction:
 
 
 def order(stream: StreamPlan) -> tuple[int, str]:
-    """Sort key: a stream gives a subject up before another one takes it."""
+    """Sort key: streams are updated before others are created, so that one gives a subject up before another takes it."""
     return (
         ("update", "create").index(stream.action) if stream.action in ("update", "create") else 2,
         stream.name,
@@ -101,7 +101,7 @@ def order(stream: StreamPlan) -> tuple[int, str]:
 
 
 def function_of(durable: str, project: str) -> str | None:
-    """The function whose durable, one beside it, or a shard's, has this name; None when it is not of this project.
+    """The function whose durable, a durable beside it, or a shard's durable has this name; None: it is not of this project.
 
     A function's name is an identifier, so `shop-eu-charge` belongs to the project `shop-eu` and not to `shop`.
     """
@@ -110,6 +110,6 @@ def function_of(durable: str, project: str) -> str | None:
 
 
 def generation_of(durable: str) -> int:
-    """The generation of a shard's durable; -1 for one that is no shard's."""
+    """The generation of a shard's durable; -1: the durable is not a shard's."""
     match = re.search(r"-(\d+)-\d+\Z", durable)
     return int(match[1]) if match else -1

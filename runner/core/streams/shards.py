@@ -1,10 +1,10 @@
-"""`[shards]` and `source` of a stream file, and what a change of it would do to the order of what is stored.
+"""`[shards]` and `source` of a stream file, and what a change of them would do to the order of stored messages.
 
-Rule 1: the file says how many shards and by which tokens; the generation is the server's, and 1 on creation.
-Rule 2: another count or other tokens are never applied: old and new messages of one key would stand in two shards.
-        A resize makes a new generation of them.
-Rule 3: shards may be added to a stream when nobody else reads it, and nobody at all right now: the readers' filters
-        must change with it.
+Rule 1: the file has the number of shards and their tokens. The generation is read from the server; on creation it is 1.
+Rule 2: another count or other tokens are never applied from the file: old and new messages of one key would be in two shards.
+        A resize makes a new generation for them.
+Rule 3: shards may be added to a stream when no consumer of others reads it, and no process reads it right now, because the filters
+        of the consumers must change with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msgspec import Struct
 from runner.core import sharding
 from runner.core.quantity import counted
 from runner.core.sharding import Sharding
-from runner.core.streams.danger import Holdings
+from runner.core.streams.danger import StreamHoldings
 from runner.core.streams.field import FieldError, read_table, stream_name, suggestion
 from runner.core.subject import Template
 
@@ -29,11 +29,11 @@ class Shards(Struct, frozen=True):
 
     count: int
     by: tuple[str, ...]
-    """Names of tokens, in the order in which they stand in the subjects."""
+    """The names of the tokens, in the order in which the subjects have them."""
     positions: tuple[int, ...]
-    """Where these tokens stand, counted from 0."""
+    """The indexes of these tokens in a subject, from 0."""
     subjects: tuple[str, ...]
-    """What is sharded, with `*` for every token: the stream's own subjects, or those it copies."""
+    """The subjects that are sharded, with `*` for every token: the stream's own, or those that it copies."""
 
     def transform(self, real: Mapping[str, Any] | None) -> dict[str, str]:
         """The stream's `subject_transform`, in the generation that the server has reached."""
@@ -41,7 +41,7 @@ class Shards(Struct, frozen=True):
         return sharding.transform(self.subjects, self.positions, self.count, found.generation if found else 1)
 
     def shown(self, real: Sharding | None = None) -> dict[str, Any] | None:
-        """Count and tokens as the file would say them: its own, or those of a real stream."""
+        """Count and tokens as the file would write them: the file's own, or those of a real stream."""
         if real is None:
             return {"count": self.count, "by": list(self.by)}
         names = dict(zip(self.positions, self.by, strict=True))
@@ -52,17 +52,17 @@ class Shards(Struct, frozen=True):
 
 
 class Sharded(Struct, frozen=True):
-    """What the tables and fields of a file that are not the server's make of it."""
+    """The result of reading `[shards]` and `source` of a file."""
 
     fields: dict[str, Any]
-    """The server's own fields, those that follow from the others included."""
+    """The fields for the server, with those that follow from `[shards]` and `source`."""
     shards: Shards | None = None
     source: str = ""
-    """The stream that this one copies; empty when it has subjects of its own."""
+    """The stream that this one copies; empty: this one has subjects of its own."""
 
 
 def read(table: Mapping[str, Any], fields: Mapping[str, Any]) -> Sharded:
-    """Read `[shards]` and `source` of a file whose other fields are read. Raises FieldError with a dotted key."""
+    """Read `[shards]` and `source` of a file; `fields` are its other fields. Raises FieldError with a dotted key."""
     if "shards" not in table:
         if "source" in table:
             raise FieldError("source", "[shards] is missing: to copy a stream as it is, use sources")
@@ -118,9 +118,9 @@ def _shards(table: object, subjects: Sequence[str]) -> Shards:
 
 
 def judge(
-    shards: Shards, stream: str, real: Mapping[str, Any], holdings: Holdings
+    shards: Shards, stream: str, real: Mapping[str, Any], holdings: StreamHoldings
 ) -> tuple[bool, str] | None:
-    """Whether the shards of an existing stream may become the declared ones, and what is to say; None = they are."""
+    """Whether an existing stream may get the declared shards, and a sentence about that; None: it has them already."""
     found = sharding.read(real)
     if found is not None:
         if (found.count, found.positions) == (shards.count, shards.positions):
@@ -157,10 +157,10 @@ def judge(
 
 
 def copied(source: str, subjects: Sequence[str]) -> list[dict[str, Any]]:
-    """The `sources` of a stream that shards another one: what it copies, with its subjects as they are.
+    """Make the `sources` of a stream that shards another one: it copies these subjects, unchanged.
 
-    The stream's own `subject_transform` applies to what it copies, too, and may change. Transforms in the source may
-    not: the server then copies everything again, from the beginning (measured on 2.15).
+    The stream's own `subject_transform` applies to copied messages, too, and may change. Transforms in the source must not
+    change: the server then copies everything again, from the beginning (measured on 2.15).
     """
     if len(subjects) == 1:
         return [{"name": source, "filter_subject": subjects[0]}]
@@ -190,7 +190,7 @@ def _place(name: str, templates: Sequence[Template]) -> int:
     for template in templates:
         if name not in template.names:
             advice = suggestion(name, template.names) or f": write {{{name}}}"
-            raise FieldError("shards.by", f'"{name}" is no token of the subject "{template.text}"{advice}')
+            raise FieldError("shards.by", f'"{name}" is not a token of the subject "{template.text}"{advice}')
         places.setdefault(template.positions[template.names.index(name)], template)
     if len(places) > 1:
         (one, first), (other, second), *_ = places.items()

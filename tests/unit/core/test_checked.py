@@ -12,10 +12,20 @@ from hypothesis import strategies as st
 
 from runner.cluster.member import Member, read_member
 from runner.core import checked, generation, park
-from runner.core.checked import Count, Function, Instance, Line, Owner, Stream, Subject, Unfit, UnixTime
+from runner.core.checked import (
+    Count,
+    FunctionName,
+    InstanceName,
+    Line,
+    OwnerName,
+    Stream,
+    Subject,
+    Unfit,
+    UnixTime,
+)
 from runner.core.claim import Claim
 from runner.core.identity import instance
-from runner.ordered.recorded import Record
+from runner.ordered.recorded import SettlementRecord
 from runner.runtime.floors import Floor
 
 READERS = {
@@ -24,14 +34,14 @@ READERS = {
     "opening": generation.read,
     "mark": park.read,
     "floor": checked.json(Floor),
-    "record": checked.msgpack(Record),
+    "record": checked.msgpack(SettlementRecord),
 }
 
 
 class Named(msgspec.Struct, frozen=True):
-    instance: Instance = "a"
-    owner: Owner = ""
-    function: Function = "f"
+    instance: InstanceName = "a"
+    owner: OwnerName = ""
+    function: FunctionName = "f"
     stream: Stream = "S"
     subject: Subject = "a.b"
     line: Line = ""

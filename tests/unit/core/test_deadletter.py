@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.core import deadletter, header
-from runner.core.deadletter import Facts
+from runner.core.deadletter import DeathFacts
 from runner.core.origin import Origin
 from runner.core.redaction import Rules
 from runner.jetstream import deadletterpage
@@ -48,8 +48,8 @@ text = st.text(max_size=30)
 names = st.text("abcdefgh-", min_size=1, max_size=10)
 
 
-def facts(**changes: Any) -> Facts:
-    return Facts(**{**FACTS, **changes})
+def facts(**changes: Any) -> DeathFacts:
+    return DeathFacts(**{**FACTS, **changes})
 
 
 def size(headers: list[tuple[str, str]], body: bytes) -> int:

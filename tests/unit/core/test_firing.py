@@ -15,9 +15,9 @@ from runner.core.firing import (
     NEXT,
     NONE,
     WRITTEN,
+    FiringRecord,
     Pass,
-    Record,
-    Start,
+    StartFiring,
     Tick,
     decide,
     decode,
@@ -29,9 +29,9 @@ from runner.core.firing import (
 )
 
 
-def started(record: Record, tick: Tick) -> Record:
+def started(record: FiringRecord, tick: Tick) -> FiringRecord:
     decision = decide(record, tick)
-    assert isinstance(decision, Start)
+    assert isinstance(decision, StartFiring)
     return decision.record or record
 
 
@@ -44,24 +44,24 @@ def test_a_firing_runs_and_is_remembered_by_its_message() -> None:
 def test_the_same_firing_under_another_sequence_does_not_run() -> None:
     record = started(NONE, Tick("03:00", 7))
     assert isinstance(decide(record, Tick("03:00", 9)), Pass)
-    assert decide(record, Tick("03:00", 7)) == Start(), "it comes again: its process has died in it"
+    assert decide(record, Tick("03:00", 7)) == StartFiring(), "it comes again: its process has died in it"
 
 
 def test_what_came_due_while_another_ran_is_passed_over_but_not_what_was_started() -> None:
     record = passing(started(NONE, Tick("03:00", 7)), 9, 0)
     assert isinstance(decide(record, Tick("03:01", 8)), Pass)
     assert isinstance(decide(record, Tick("03:02", 9)), Pass)
-    assert isinstance(decide(record, Tick("03:03", 10)), Start)
-    assert decide(record, Tick("03:00", 7)) == Start()
+    assert isinstance(decide(record, Tick("03:03", 10)), StartFiring)
+    assert decide(record, Tick("03:00", 7)) == StartFiring()
 
 
 def test_a_late_one_does_not_run_where_there_is_a_later_one() -> None:
     late = LATE_SECONDS + 1
     assert isinstance(decide(NONE, Tick("03:00", 7, 0, late, later=True)), Pass)
-    assert isinstance(decide(NONE, Tick("03:00", 7, 0, late, later=False)), Start)
-    assert isinstance(decide(NONE, Tick("03:00", 7, 0, LATE_SECONDS - 1, later=True)), Start)
+    assert isinstance(decide(NONE, Tick("03:00", 7, 0, late, later=False)), StartFiring)
+    assert isinstance(decide(NONE, Tick("03:00", 7, 0, LATE_SECONDS - 1, later=True)), StartFiring)
     record = started(NONE, Tick("03:00", 7))
-    assert decide(record, Tick("03:00", 7, 0, late, later=True)) == Start(), (
+    assert decide(record, Tick("03:00", 7, 0, late, later=True)) == StartFiring(), (
         "what was started is run to its end"
     )
 
@@ -71,17 +71,17 @@ def test_one_that_waits_for_its_retry_runs_though_it_is_not_remembered_any_more(
     for number in range(KEPT):
         record = started(record, Tick(f"04:{number}", 8 + number))
     assert "03:00" not in record.started
-    assert decide(record, Tick("03:00", 7, 0, LATE_SECONDS + 1, later=True, again=True)) == Start()
-    assert decide(passing(record, 400, 0), Tick("03:00", 7, again=True)) == Start()
+    assert decide(record, Tick("03:00", 7, 0, LATE_SECONDS + 1, later=True, again=True)) == StartFiring()
+    assert decide(passing(record, 400, 0), Tick("03:00", 7, again=True)) == StartFiring()
     assert decode(encode(record)) == record
 
 
 def test_in_a_stream_that_was_made_again_nothing_is_taken_for_what_was_passed_over() -> None:
     record = passing(NONE, 5_000, 1_000)
-    assert isinstance(decide(record, Tick("03:00", 1, 1_001)), Start), "it counts from 1 again"
-    assert isinstance(decide(record, Tick("03:00", 5_001, 900)), Start), "the clock was set back"
+    assert isinstance(decide(record, Tick("03:00", 1, 1_001)), StartFiring), "it counts from 1 again"
+    assert isinstance(decide(record, Tick("03:00", 5_001, 900)), StartFiring), "the clock was set back"
     assert isinstance(decide(record, Tick("03:00", 5_000, 1_000)), Pass)
-    assert passing(record, 1, 1_001) == Record(passed=5_000, passed_ns=1_001)
+    assert passing(record, 1, 1_001) == FiringRecord(passed=5_000, passed_ns=1_001)
 
 
 def test_one_that_was_given_back_and_not_started_is_passed_over_like_any_other() -> None:
@@ -89,7 +89,7 @@ def test_one_that_was_given_back_and_not_started_is_passed_over_like_any_other()
 
 
 def test_one_that_a_user_fires_always_runs() -> None:
-    assert decide(passing(NONE, 99, 0), Tick("", 7, 0, LATE_SECONDS + 1, later=True)) == Start()
+    assert decide(passing(NONE, 99, 0), Tick("", 7, 0, LATE_SECONDS + 1, later=True)) == StartFiring()
 
 
 def test_the_second_passage_of_an_hour_does_not_run() -> None:
@@ -102,7 +102,7 @@ def test_each_firing_runs_under_one_sequence_among_the_last(firings: list[int]) 
     recent: list[int] = []
     for sequence, firing in enumerate(firings, 1):
         decision = decide(record, Tick(str(firing), sequence))
-        if isinstance(decision, Start):
+        if isinstance(decision, StartFiring):
             record = decision.record or record
             runs.setdefault(firing, set()).add(sequence)
             assert firing not in recent[-KEPT:]

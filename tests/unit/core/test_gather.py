@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.gather import NONE, Next, Record, arrive, decode, encode, expire
+from runner.core.gather import NONE, EventRecord, Next, arrive, decode, encode, expire
 
 
 def test_the_write_that_makes_it_complete_names_the_message_that_runs() -> None:
@@ -28,21 +28,21 @@ def test_a_part_that_comes_again_writes_nothing() -> None:
 
 
 def test_the_message_that_runs_runs_again_and_no_other() -> None:
-    record = Record("3", 2, "S:2")
+    record = EventRecord("3", 2, "S:2")
     assert arrive(record, {"S:1": 0, "S:2": 1}, 2) == Next(runs="S:2")
     assert arrive(record, {"S:3": 1}, 2) == Next()
 
 
 def test_what_comes_after_the_end_is_late() -> None:
-    assert arrive(Record(done=True), {"S:2": 1}, 2) == Next(late=True)
-    assert expire(Record(done=True), "T:1", there=False).late
+    assert arrive(EventRecord(done=True), {"S:2": 1}, 2) == Next(late=True)
+    assert expire(EventRecord(done=True), "T:1", there=False).late
 
 
 def test_a_split_that_ran_again_with_more_parts_is_complete_with_all_of_them() -> None:
     record = arrive(NONE, {"S:1": 0}, 2).record
     assert record is not None
     following = arrive(record, {"S:2": 1}, 3)
-    assert (following.runs, following.record) == ("", Record("3", 3))
+    assert (following.runs, following.record) == ("", EventRecord("3", 3))
     assert following.record is not None
     assert arrive(following.record, {"S:3": 2}, 3).runs == "S:3"
 
@@ -63,7 +63,7 @@ def test_an_event_without_parts_is_complete_at_once() -> None:
 
 
 def test_at_the_end_of_its_time_it_runs_with_what_is_there() -> None:
-    record = Record("5", 4)
+    record = EventRecord("5", 4)
     following = expire(record, "T:1", there=False)
     assert following.runs == "T:1"
     assert following.record is not None
@@ -72,16 +72,16 @@ def test_at_the_end_of_its_time_it_runs_with_what_is_there() -> None:
 
 
 def test_at_the_end_of_its_time_another_message_may_still_run_it() -> None:
-    record = Record("3", 2, "S:2")
+    record = EventRecord("3", 2, "S:2")
     assert expire(record, "T:1", there=True) == Next(waits=True)
     assert expire(record, "T:1", there=False).runs == "T:1", "the other is gone from its stream"
 
 
 def test_what_was_given_up_is_not_run_by_the_end_of_its_time_but_by_a_redrive() -> None:
-    record = Record("3", 2, "S:2", given_up=True)
+    record = EventRecord("3", 2, "S:2", given_up=True)
     assert expire(record, "T:1", there=False) == Next()
     assert arrive(record, {"S:2": 1}, 2).runs == "S:2"
-    assert expire(Record("1", 2, "T:1", given_up=True), "T:1", there=False).runs == "T:1"
+    assert expire(EventRecord("1", 2, "T:1", given_up=True), "T:1", there=False).runs == "T:1"
 
 
 @given(st.integers(1, 40), st.integers(0, 1 << 30))

@@ -7,12 +7,12 @@ import pytest
 from runner.core.history import (
     NOTHING,
     Another,
-    Answers,
     Back,
+    HistoryAnswers,
+    HistoryQuestion,
     Identity,
-    Question,
     Same,
-    State,
+    StreamState,
     Verdict,
     begin,
     judge,
@@ -22,51 +22,51 @@ from runner.core.history import (
 KNOWN = Identity("then", 35, 350)
 
 
-def now(last: int, last_ns: int, *, created: str = "then", clock: int = 9_000) -> State:
-    return State(created, 1, last, last_ns, clock)
+def now(last: int, last_ns: int, *, created: str = "then", clock: int = 9_000) -> StreamState:
+    return StreamState(created, 1, last, last_ns, clock)
 
 
 @pytest.mark.parametrize(
     ("known", "state", "answers", "said"),
     [
         # Nothing was known, or it is the very last message still.
-        (NOTHING, now(35, 350), Answers(), Same()),
-        (NOTHING, now(0, 0), Answers(), Same()),
-        (KNOWN, now(35, 350), Answers(), Same()),
+        (NOTHING, now(35, 350), HistoryAnswers(), Same()),
+        (NOTHING, now(0, 0), HistoryAnswers(), Same()),
+        (KNOWN, now(35, 350), HistoryAnswers(), Same()),
         # More has come, and the known one stands.
-        (KNOWN, now(40, 400), Answers(), "stands"),
-        (KNOWN, now(40, 400), Answers(350), Same()),
+        (KNOWN, now(40, 400), HistoryAnswers(), "stands"),
+        (KNOWN, now(40, 400), HistoryAnswers(350), Same()),
         # The known one was removed: the next was stored later, as it should be, or there is none.
-        (KNOWN, now(40, 400), Answers(0), "later"),
-        (KNOWN, now(40, 400), Answers(0, 38), Same()),
-        (KNOWN, now(40, 400), Answers(0, 0), Same()),
+        (KNOWN, now(40, 400), HistoryAnswers(0), "later"),
+        (KNOWN, now(40, 400), HistoryAnswers(0, 38), Same()),
+        (KNOWN, now(40, 400), HistoryAnswers(0, 0), Same()),
         # It was removed, and one of a lower number was stored after it.
-        (KNOWN, now(40, 400), Answers(0, 6), Back(6)),
+        (KNOWN, now(40, 400), HistoryAnswers(0, 6), Back(6)),
         # The numbers went back, and have not come up again.
-        (KNOWN, now(5, 50), Answers(), "later"),
-        (KNOWN, now(5, 50), Answers(later=0), Back(6)),
-        (KNOWN, now(20, 900), Answers(later=6), Back(6)),
-        (KNOWN, now(0, 0), Answers(later=0), Back(1)),
+        (KNOWN, now(5, 50), HistoryAnswers(), "later"),
+        (KNOWN, now(5, 50), HistoryAnswers(later=0), Back(6)),
+        (KNOWN, now(20, 900), HistoryAnswers(later=6), Back(6)),
+        (KNOWN, now(0, 0), HistoryAnswers(later=0), Back(1)),
         # They came up again.
-        (KNOWN, now(35, 900), Answers(), "stands"),
-        (KNOWN, now(40, 900), Answers(900), "later"),
-        (KNOWN, now(40, 900), Answers(880, 6), Back(6)),
+        (KNOWN, now(35, 900), HistoryAnswers(), "stands"),
+        (KNOWN, now(40, 900), HistoryAnswers(900), "later"),
+        (KNOWN, now(40, 900), HistoryAnswers(880, 6), Back(6)),
         # Another message stands there, and times do not tell since when: nothing counts.
-        (KNOWN, now(40, 300), Answers(250, 0), Back(1)),
-        (KNOWN, now(40, 900), Answers(250, 39), Back(1)),
+        (KNOWN, now(40, 300), HistoryAnswers(250, 0), Back(1)),
+        (KNOWN, now(40, 900), HistoryAnswers(250, 39), Back(1)),
         # The server's clock is behind what is known.
-        (KNOWN, now(20, 200, clock=210), Answers(later=0), Back(1)),
-        (KNOWN, now(40, 300, clock=310), Answers(250, 0), Back(1)),
+        (KNOWN, now(20, 200, clock=210), HistoryAnswers(later=0), Back(1)),
+        (KNOWN, now(40, 300, clock=310), HistoryAnswers(250, 0), Back(1)),
         # Numbers alone are known.
-        (Identity("then", 35), now(35, 900), Answers(), Same()),
-        (Identity("then", 35), now(34, 900), Answers(), Back(35)),
+        (Identity("then", 35), now(35, 900), HistoryAnswers(), Same()),
+        (Identity("then", 35), now(34, 900), HistoryAnswers(), Back(35)),
         # Made again.
-        (KNOWN, now(35, 350, created="now"), Answers(), Another()),
-        (NOTHING, now(35, 350, created="now"), Answers(), Same()),
+        (KNOWN, now(35, 350, created="now"), HistoryAnswers(), Another()),
+        (NOTHING, now(35, 350, created="now"), HistoryAnswers(), Same()),
     ],
 )
 def test_what_is_said_of_a_stream(
-    known: Identity, state: State, answers: Answers, said: Verdict | Question
+    known: Identity, state: StreamState, answers: HistoryAnswers, said: Verdict | HistoryQuestion
 ) -> None:
     assert judge(known, state, answers) == said
 

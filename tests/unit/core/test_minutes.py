@@ -7,7 +7,7 @@ import pytest
 
 from runner.core import minutes
 from runner.core.histogram import Histogram
-from runner.core.minutes import Minute, Record
+from runner.core.minutes import Minute, MinuteRecord
 from runner.core.objective import left, within
 
 
@@ -34,7 +34,7 @@ def test_requests_add_up_too_and_a_refused_one_alone_counts_as_done() -> None:
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    record = Record({"charge": Minute(3, 1, 1, 0, minutes.buckets(histogram(0.1)))})
+    record = MinuteRecord({"charge": Minute(3, 1, 1, 0, minutes.buckets(histogram(0.1)))})
     assert minutes.read(msgspec.json.encode(record)) == record
 
 

@@ -9,9 +9,9 @@ import pytest
 from msgspec import structs
 
 from runner.core.checked import Unfit
-from runner.core.failed import Failed
+from runner.core.failurerecord import FailureRecord
 from runner.core.origin import Origin
-from runner.core.park import Letter, Mark, Turn, encode, found_parked, parked, read, unmarked
+from runner.core.park import KeyTurn, Letter, Mark, encode, found_parked, parked, read, unmarked
 
 
 def place(sequence: int, *, stream: str = "ORDERS", time: int | None = None) -> Origin:
@@ -43,7 +43,7 @@ PARKED = parked(None, place(5), (1,), 1.0, "anna")
         "of the stream as it went back, while it returns", "where the time is not told",
     ],
 )  # fmt: skip
-def test_whose_turn_it_is_depends_on_the_mark(mark: Mark, message: Origin, turn: Turn) -> None:
+def test_whose_turn_it_is_depends_on_the_mark(mark: Mark, message: Origin, turn: KeyTurn) -> None:
     assert mark.turn(message) == turn
 
 
@@ -111,13 +111,13 @@ def test_a_key_that_only_dead_letters_came_back_to_turns_nothing_away_by_its_pla
 
 @pytest.mark.parametrize("change", ["passed", "passed_letter", "without", "parked", "freed"])
 def test_failures_are_of_the_one_that_comes_back_next_and_of_no_other(change: str) -> None:
-    mark = PARKED.asked([letter(7, 5)], 2.0).failing(Failed(2, 9.0, 9.0, 7))
+    mark = PARKED.asked([letter(7, 5)], 2.0).failing(FailureRecord(2, 9.0, 9.0, 7))
     arguments: dict[str, tuple[Any, ...]] = {
         "passed": (place(6),), "passed_letter": (letter(7, 5),), "without": (letter(7, 5),),
         "parked": (place(5), 3.0), "freed": (3.0,),
     }  # fmt: skip
     assert getattr(mark, change)(*arguments[change]).failed is None
-    assert mark.asked([letter(8, 6)], 3.0).taken(4).failed == Failed(2, 9.0, 9.0, 7)
+    assert mark.asked([letter(8, 6)], 3.0).taken(4).failed == FailureRecord(2, 9.0, 9.0, 7)
 
 
 def test_a_lost_mark_is_made_from_the_oldest_parked_message_and_turns_nothing_newer_away() -> None:
@@ -183,7 +183,9 @@ def test_a_mark_of_an_earlier_release_is_read() -> None:
 )
 def test_a_mark_is_read_as_it_was_written_whatever_its_key(name: str) -> None:
     origin = Origin("ORDERS", 5, 1_005, f"orders.{name}.5")
-    mark = parked(None, origin, (1,), 1.5, name).asked([letter(7, 5, asked=2.0)], 2.0).failing(Failed(1))
+    mark = (
+        parked(None, origin, (1,), 1.5, name).asked([letter(7, 5, asked=2.0)], 2.0).failing(FailureRecord(1))
+    )
     assert read(encode(mark)) == mark
     assert read(encode(unmarked(name, (1,)))).key == name
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from runner.core.reading import (
+    Durable,
     Narrow,
-    Place,
-    Read,
+    ReadAsIs,
+    ReadingStep,
     Refuse,
     Replace,
-    Step,
-    Wait,
+    WaitForInstance,
     Widen,
     beside,
     decide,
@@ -26,15 +26,15 @@ NARROW, WIDE, OTHER = "jobs.a.*", "jobs.*.*", "orders.*"
 @pytest.mark.parametrize(
     ("wanted", "main", "others", "step"),
     [
-        (NARROW, NARROW, {}, Read()),
-        (NARROW, NARROW, {"x": WIDE}, Read()),
-        (NARROW, NARROW, {"x": OTHER}, Read()),  # it was here first
+        (NARROW, NARROW, {}, ReadAsIs()),
+        (NARROW, NARROW, {"x": WIDE}, ReadAsIs()),
+        (NARROW, NARROW, {"x": OTHER}, ReadAsIs()),  # it was here first
         (WIDE, NARROW, {}, Widen()),
         (WIDE, NARROW, {"x": NARROW}, Widen()),
         (WIDE, NARROW, {"x": NARROW, "y": WIDE}, Widen()),
         (NARROW, WIDE, {}, Narrow()),
         (NARROW, WIDE, {"x": NARROW}, Narrow()),
-        (NARROW, WIDE, {"x": NARROW, "y": WIDE}, Wait("y", WIDE)),
+        (NARROW, WIDE, {"x": NARROW, "y": WIDE}, WaitForInstance("y", WIDE)),
         (NARROW, WIDE, {"y": OTHER}, Refuse("y", OTHER)),
         (OTHER, NARROW, {}, Replace()),
         (OTHER, NARROW, {"x": NARROW}, Refuse("x", NARROW)),
@@ -42,7 +42,9 @@ NARROW, WIDE, OTHER = "jobs.a.*", "jobs.*.*", "orders.*"
         ("jobs.*.b", NARROW, {}, Replace()),
     ],
 )
-def test_each_difference_has_one_step(wanted: str, main: str, others: dict[str, str], step: Step) -> None:
+def test_each_difference_has_one_step(
+    wanted: str, main: str, others: dict[str, str], step: ReadingStep
+) -> None:
     assert decide(wanted, main, others) == step
 
 
@@ -50,23 +52,27 @@ def test_each_difference_has_one_step(wanted: str, main: str, others: dict[str, 
     ("wanted", "main", "others", "step"),
     [
         (WIDE, NARROW, {}, Replace()),
-        (WIDE, NARROW, {"x": NARROW}, Wait("x", NARROW)),
+        (WIDE, NARROW, {"x": NARROW}, WaitForInstance("x", NARROW)),
         (NARROW, WIDE, {"x": NARROW}, Replace()),
-        (NARROW, WIDE, {"y": WIDE}, Wait("y", WIDE)),
+        (NARROW, WIDE, {"y": WIDE}, WaitForInstance("y", WIDE)),
     ],
 )
 def test_a_work_queue_has_no_durable_beside_another(
-    wanted: str, main: str, others: dict[str, str], step: Step
+    wanted: str, main: str, others: dict[str, str], step: ReadingStep
 ) -> None:
     assert decide(wanted, main, {k: v for k, v in others.items() if v != wanted}, apart=True) == step
 
 
 def test_what_a_subject_has_gained_is_read_beside_what_it_had() -> None:
-    main, first, second = Place("m", NARROW), Place("m-1", WIDE), Place("m-2", "jobs.>")
+    main, first, second = (
+        Durable("m", NARROW),
+        Durable("m-1", WIDE),
+        Durable("m-2", "jobs.>"),
+    )
     assert beside(NARROW, main, [first]) == ((), None)
-    assert beside(WIDE, main, []) == ((), Place("", WIDE))
+    assert beside(WIDE, main, []) == ((), Durable("", WIDE))
     assert beside(WIDE, main, [first, second]) == ((first,), None)
-    assert beside("jobs.>", main, [first]) == ((first,), Place("", "jobs.>"))
+    assert beside("jobs.>", main, [first]) == ((first,), Durable("", "jobs.>"))
 
 
 @pytest.mark.parametrize(
@@ -79,8 +85,8 @@ def test_what_a_subject_has_gained_is_read_beside_what_it_had() -> None:
     ],
 )
 def test_exactly_one_durable_runs_each_message(main: str, subjects: list[str]) -> None:
-    first = Place("m", main)
-    ours = tuple(Place(f"m-{number}", subject) for number, subject in enumerate(subjects))
+    first = Durable("m", main)
+    ours = tuple(Durable(f"m-{number}", subject) for number, subject in enumerate(subjects))
     for message in ("jobs.a.x", "jobs.a.z", "jobs.b.x", "jobs.b.z", "jobs.y.x", "jobs.c.z", "jobs.q"):
         runs = [place for place in (first, *ours) if covers(place.subject, message)]
         read = [
@@ -92,7 +98,11 @@ def test_exactly_one_durable_runs_each_message(main: str, subjects: list[str]) -
 
 
 def test_a_subject_goes_on_where_a_durable_has_read_all_of_it() -> None:
-    wide, narrow, crossing = Place("m-1", WIDE), Place("m-2", NARROW), Place("m-3", "jobs.*.x")
+    wide, narrow, crossing = (
+        Durable("m-1", WIDE),
+        Durable("m-2", NARROW),
+        Durable("m-3", "jobs.*.x"),
+    )
     assert progress("jobs.b.*", {}) is None
     assert progress("jobs.b.*", {narrow: 9}) is None
     assert progress("jobs.b.*", {wide: 7, narrow: 9}) == 7

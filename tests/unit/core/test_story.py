@@ -8,21 +8,21 @@ import pytest
 from msgspec import structs
 
 from runner.core import kepterror, story
-from runner.core.failed import Failed
+from runner.core.failurerecord import FailureRecord
 from runner.core.holding import Held
 from runner.core.kepterror import KeptError
-from runner.core.storyfacts import Durable, Facts, Gathering, Hand, Letter
+from runner.core.storyfacts import DurableFacts, GatheringFacts, Hand, LetterFacts, StoryFacts
 
 NOW = 1_900_000_000.0
 STORED = 1_899_999_000 * 10**9
-DURABLE = Durable(name="shop-charge", floor=4, delivered=10, pending=5, unsettled=3)
+DURABLE = DurableFacts(name="shop-charge", floor=4, delivered=10, pending=5, unsettled=3)
 SETTLED = structs.replace(DURABLE, floor=7)
 AHEAD = structs.replace(DURABLE, delivered=5)
 IDLE = structs.replace(DURABLE, unsettled=0)
-FACTS = Facts(sequence=7, stored_ns=STORED, now=NOW, last=20, answered=1, durable=DURABLE)
+FACTS = StoryFacts(sequence=7, stored_ns=STORED, now=NOW, last=20, answered=1, durable=DURABLE)
 KEPT = KeptError(STORED, 2, 5, NOW - 1, NOW + 60, "ValueError", "no")
-LETTER = Letter(3, "2030-01-01T00:00:00Z", "rejected", "Reject", "no", 1)
-PART = Gathering(1, 3)
+LETTER = LetterFacts(3, "2030-01-01T00:00:00Z", "rejected", "Reject", "no", 1)
+PART = GatheringFacts(1, 3)
 
 
 def hand(step: Any, **more: Any) -> Hand:
@@ -53,14 +53,14 @@ def hand(step: Any, **more: Any) -> Hand:
         ({"gathering": structs.replace(PART, runner="A:1")}, "gathering", "A:1 runs the function"),
         ({"gathering": structs.replace(PART, done=True)}, "done", "1 of 3 parts"),
         ({"gathering": structs.replace(PART, given_up=True, runner="A:1")}, "dead", "A:1"),
-        ({"gathering": Gathering(0, -1), "durable": AHEAD}, "waiting", "behind"),
+        ({"gathering": GatheringFacts(0, -1), "durable": AHEAD}, "waiting", "behind"),
         ({"kept": KEPT}, "retrying", ""),
         ({"kept": KEPT, "durable": SETTLED}, "done", ""),
         ({"kept": KEPT, "durable": IDLE}, "done", ""),
         ({"kept": structs.replace(KEPT, due=NOW - 5)}, "unknown", "was due 5s ago"),
-        ({"failed": Failed(2, NOW + 5), "ordered": True}, "retrying", "in the shard"),
-        ({"failed": Failed(2, NOW + 5), "ordered": True, "owner": "a", "silent": True}, "retrying", "does not answer"),
-        ({"failed": Failed(2, NOW + 5), "durable": SETTLED, "ordered": True}, "done", ""),
+        ({"failed": FailureRecord(2, NOW + 5), "ordered": True}, "retrying", "in the shard"),
+        ({"failed": FailureRecord(2, NOW + 5), "ordered": True, "owner": "a", "silent": True}, "retrying", "does not answer"),
+        ({"failed": FailureRecord(2, NOW + 5), "durable": SETTLED, "ordered": True}, "done", ""),
         ({"durable": structs.replace(SETTLED, new=True, created_ns=STORED + 1)}, "skipped", 'deliver="new"'),
         ({"durable": structs.replace(SETTLED, new=True, created_ns=STORED - 1)}, "done", ""),
         ({"durable": structs.replace(SETTLED, start=8)}, "skipped", "begins at 8"),

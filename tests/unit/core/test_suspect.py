@@ -12,10 +12,10 @@ from runner.core.poison import (
     CELL,
     FREE,
     RECORDED,
-    Record,
+    PoisonStep,
     Run,
     Start,
-    Step,
+    StartRecord,
     may_start,
     next_step,
     read,
@@ -23,9 +23,9 @@ from runner.core.poison import (
 from runner.core.settlement import Crashed
 
 
-def record(*starts: tuple[str, int]) -> Record:
+def record(*starts: tuple[str, int]) -> StartRecord:
     """A start whose name begins with `!` is a cell's death that was seen."""
-    return Record(
+    return StartRecord(
         7, tuple(Start(name.removeprefix("!"), stage, seen=name.startswith("!")) for name, stage in starts)
     )
 
@@ -65,7 +65,7 @@ def record(*starts: tuple[str, int]) -> Record:
     ],
 )
 def test_what_died_with_a_message_decides_where_it_starts(
-    starts: list[tuple[str, int]], gone: str, expected: Step
+    starts: list[tuple[str, int]], gone: str, expected: PoisonStep
 ) -> None:
     assert next_step(record(*starts), set(gone)) == expected
 
@@ -97,7 +97,7 @@ def test_a_record_keeps_the_latest_starts() -> None:
 
 
 def test_a_record_of_another_message_of_the_same_number_says_nothing() -> None:
-    assert read(record(("a", 3)).encode(), 8) == Record(8)
+    assert read(record(("a", 3)).encode(), 8) == StartRecord(8)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_records_of_earlier_versions_are_read(digit: bytes, starts: list[tuple[s
 
 @pytest.mark.parametrize("nothing", [None, b""])
 def test_no_record_is_one_of_no_starts(nothing: bytes | None) -> None:
-    assert read(nothing, 7) == Record(7)
+    assert read(nothing, 7) == StartRecord(7)
 
 
 @pytest.mark.parametrize(

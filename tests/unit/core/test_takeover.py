@@ -14,15 +14,15 @@ from runner.core.takeover import (
     Keep,
     Owner,
     Release,
-    Standing,
+    SeenClaim,
     Take,
     Vacate,
     Wait,
     decide,
 )
 
-FREE, MINE, THEIRS = Standing("", 7), Standing("me", 7), Standing("other", 7)
-NONE, UNREADABLE = Standing(readable=False), Standing("", 7, readable=False)
+FREE, MINE, THEIRS = SeenClaim("", 7), SeenClaim("me", 7), SeenClaim("other", 7)
+NONE, UNREADABLE = SeenClaim(readable=False), SeenClaim("", 7, readable=False)
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ NONE, UNREADABLE = Standing(readable=False), Standing("", 7, readable=False)
         (MINE, 7, "", None, True, None, HandOver()),
         (MINE, 7, "me", None, True, None, Keep()),
         (MINE, 7, "other", None, True, None, HandOver()),
-        (Standing("me", 8), 7, "me", None, True, None, Confirm()),
-        (Standing("other", 8), 7, "other", None, True, None, Confirm()),
-        (Standing("", 8), 7, "me", None, True, None, Confirm()),
-        (Standing("", 7, sealed=True), None, "me", None, False, None, Wait()),
+        (SeenClaim("me", 8), 7, "me", None, True, None, Confirm()),
+        (SeenClaim("other", 8), 7, "other", None, True, None, Confirm()),
+        (SeenClaim("", 8), 7, "me", None, True, None, Confirm()),
+        (SeenClaim("", 7, sealed=True), None, "me", None, False, None, Wait()),
         (NONE, 7, "me", None, True, None, Confirm()),
         (NONE, None, "me", None, False, None, Vacate()),
         (NONE, None, "other", None, False, None, Wait()),
@@ -58,7 +58,7 @@ NONE, UNREADABLE = Standing(readable=False), Standing("", 7, readable=False)
     ],
 )
 def test_a_claim_is_taken_where_it_is_free_or_its_owner_was_buried_after_it_was_written(
-    standing: Standing,
+    standing: SeenClaim,
     held: int | None,
     share: str,
     buried: int | None,

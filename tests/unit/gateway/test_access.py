@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from runner.gateway.access import LONGEST, AccessLog, Line
+from runner.gateway.access import LONGEST, AccessLine, AccessLog
 
 
 def test_a_line_is_no_longer_than_its_path_may_be() -> None:
@@ -12,7 +12,7 @@ def test_a_line_is_no_longer_than_its_path_may_be() -> None:
     access = AccessLog(written.append)
     for path in ("/a", "/" + "x" * 30_000):
         access.note(
-            Line(
+            AccessLine(
                 method="GET", host="a", path=path, route="r", status=200, bytes=1, seconds=0.1, client="::1",
                 request_id="i",
             )

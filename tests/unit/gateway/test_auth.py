@@ -126,7 +126,7 @@ def test_a_file_that_changes_is_read_again_and_a_bad_one_changes_nothing(
         found.refresh()
     assert caller() == "beta"
     assert [record.getMessage() for record in caplog.records] == [
-        "who may ask stays as it was: auth.file: the key of gamma: 16 to 512 visible ASCII characters are expected"
+        "the callers and their rights stay as they were: auth.file: the key of gamma: 16 to 512 visible ASCII characters are expected"
     ]
 
 
@@ -139,7 +139,7 @@ def test_a_jwks_that_is_nonsense_changes_nothing(
     with caplog.at_level(logging.ERROR, "jetrunner.gateway"):
         found.refresh()
     [told] = [record.getMessage() for record in caplog.records]
-    assert told.startswith("who may ask stays as it was: auth.staff: ")
+    assert told.startswith("the callers and their rights stay as they were: auth.staff: ")
     claims = {"sub": "ada", "iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 60}
     shown = [(b"authorization", b"Bearer " + token("ES256", claims).encode())]
     assert isinstance(found.check(("staff",), shown, None, 0.0), Caller)

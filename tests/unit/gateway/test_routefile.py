@@ -10,15 +10,15 @@ from msgspec import yaml
 
 from runner import Context, consume, reply
 from runner.bindings import binding_of
-from runner.core.http.backend import Call, Request
-from runner.core.http.manifest import Services
+from runner.core.http.backend import FunctionBackend, RequestBackend
+from runner.core.http.manifest import ServiceBackends
 from runner.core.subject import Template
 from runner.errors import RouteFileError
 from runner.gateway import routefile
 from runner.routes import route
 from tests.support.manifests import httproute, ingress, path, refs, rule
 
-SERVICES: Services = {"one": Call("one")}
+SERVICES: ServiceBackends = {"one": FunctionBackend("one")}
 
 
 def dumped(*documents: object) -> str:
@@ -146,6 +146,9 @@ def test_what_each_function_is_for_a_manifest() -> None:
         del body
 
     found = routefile.services([binding_of(each) for each in (quote, price, health, charge)])  # type: ignore[misc]
-    assert (found["quote"], found["health"]) == (Request(Template.parse("quotes")), Call("health", "GET"))
+    assert (found["quote"], found["health"]) == (
+        RequestBackend(Template.parse("quotes")),
+        FunctionBackend("health", "GET"),
+    )
     assert str(found["price"]).startswith("its subject prices.{customer} has tokens")
     assert str(found["charge"]).startswith("the function of that name answers no requests")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runner.core.http import declared
-from runner.core.http.backend import Publish, Request
+from runner.core.http.backend import Publish, RequestBackend
 from runner.core.http.cors import Cors
 from runner.core.http.manifest import Fault
 from runner.core.http.route import Exact, Options, Pattern, Weighted
@@ -25,7 +25,7 @@ def test_a_path_leads_to_a_stream_or_to_whoever_answers() -> None:
     assert (stream.path, stream.methods) == (Pattern("/orders/{customer}"), ("POST",))
     assert stream.backends == (Weighted(Publish(Template.parse("orders.{customer}.created"))),)
     assert (answer.path, answer.methods) == (Exact("/quotes"), ("GET", "POST"))
-    assert answer.backends == (Weighted(Request(Template.parse("quotes"))),)
+    assert answer.backends == (Weighted(RequestBackend(Template.parse("quotes"))),)
     assert (stream.name, answer.name) == ("route POST /orders/{customer}", "route GET,POST /quotes")
 
 
@@ -53,7 +53,7 @@ def test_options_are_read_as_people_write_them() -> None:
         ({"host": "a:80"}, "host 'a:80' is not a name"),
         ({"request": "quotes"}, "it has either request"),
         ({"publish": None}, "it has either request"),
-        ({"publish": "orders.{id}"}, r"subject 'orders.\{id\}': \{id\} is no token of the path"),
+        ({"publish": "orders.{id}"}, r"subject 'orders.\{id\}': \{id\} is not a token of the path"),
         ({"publish": "orders..x"}, "it has an empty token"),
         ({"publish": "orders.*"}, "a bare wildcard"),
         ({"publish": "{customer}.orders"}, "a token of your own"),

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from runner.core.http import httproute
-from runner.core.http.backend import Backend, Call, Fixed, Redirect
+from runner.core.http.backend import Fixed, FunctionBackend, Redirect, RouteBackend
 from runner.core.http.filters import Headers, Rewrite
-from runner.core.http.manifest import Fault, Read, Services
+from runner.core.http.manifest import Fault, ReadManifest, ServiceBackends
 from runner.core.http.route import Exact, Prefix
 from runner.core.http.routetable import Matched, RouteTable
 from tests.support.manifests import httproute as document
 from tests.support.manifests import refs
 
-SERVICES: Services = {"one": Call("one"), "two": Call("two")}
+SERVICES: ServiceBackends = {"one": FunctionBackend("one"), "two": FunctionBackend("two")}
 
 
-def read(*rules: dict[str, Any], **more: Any) -> Read:
+def read(*rules: dict[str, Any], **more: Any) -> ReadManifest:
     return httproute.read(document(*rules, **more), SERVICES)
 
 
@@ -38,7 +38,10 @@ def test_a_rule_is_a_route_for_each_match_and_without_any_takes_all() -> None:
 
 def test_backends_have_weights_and_one_that_is_missing_gets_500_at_its_own() -> None:
     found = read({"backendRefs": refs(one=9, gone=1)})
-    assert [(each.weight, type(each.backend)) for each in found.routes[0].backends] == [(9, Call), (1, Fixed)]
+    assert [(each.weight, type(each.backend)) for each in found.routes[0].backends] == [
+        (9, FunctionBackend),
+        (1, Fixed),
+    ]
     assert found.remarks == ("service gone: the project has no such function (did you mean one?); its requests get 500",)  # fmt: skip
 
 
@@ -143,7 +146,7 @@ def test_routes_without_a_time_are_ordered_by_their_names() -> None:
     ]
     got = RouteTable(routes, luck=lambda: 0.0).match("GET", "", b"/", b"", ())
     assert isinstance(got, Matched)
-    assert got.backend == Call("one")
+    assert got.backend == FunctionBackend("one")
 
 
 def replaced(**path: str) -> dict[str, Any]:
@@ -164,7 +167,7 @@ def replaced(**path: str) -> dict[str, Any]:
         (filtered("URLRewrite", "urlRewrite", replaced(type="ReplaceFullPath", replaceFullPath="a")), "'a': the path"),
         (filtered("URLRewrite", "urlRewrite", replaced(type="ReplacePrefixMatch", replacePrefixMatch="/b"), under("/a", "Exact")), "needs matches with PathPrefix"),
         (filtered("RequestRedirect", "requestRedirect", {"statusCode": 200}), "invalid enum value 200"),
-        (filtered("RequestRedirect", "requestRedirect", {"port": 0}), "0 is no port"),
+        (filtered("RequestRedirect", "requestRedirect", {"port": 0}), "0 is not a port"),
         (filtered("RequestHeaderModifier", "requestHeaderModifier", {"set": [{"name": "a b", "value": ""}]}), "is not a header"),
         (filtered("RequestHeaderModifier", "requestHeaderModifier", {"set": [{"name": "a", "value": "b\r\nc: d"}]}), "is not a header"),
         (filtered("ResponseHeaderModifier", "responseHeaderModifier", {"remove": ["Content-Length"]}), "not for a filter"),
@@ -184,6 +187,6 @@ def test_two_filters_of_a_kind_and_a_rewrite_beside_a_redirect_are_refused() -> 
 
 
 def test_services_of_no_name_that_is_close_are_told_plainly() -> None:
-    services: dict[str, Backend | str] = {}
+    services: dict[str, RouteBackend | str] = {}
     found = httproute.read(document({"backendRefs": refs("one")}), services)
     assert found.remarks == ("service one: the project has no such function; its requests get 500",)

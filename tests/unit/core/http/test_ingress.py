@@ -7,25 +7,29 @@ from typing import Any
 import pytest
 
 from runner.core.http import ingress
-from runner.core.http.backend import Backend, Call, Fixed, Request
-from runner.core.http.manifest import Fault, Read, Services
+from runner.core.http.backend import Fixed, FunctionBackend, RequestBackend, RouteBackend
+from runner.core.http.manifest import Fault, ReadManifest, ServiceBackends
 from runner.core.http.route import Exact, Options, Prefix
 from runner.core.http.routetable import Matched, RouteTable
 from runner.core.subject import Template
 from tests.support.manifests import backend, path, rule
 from tests.support.manifests import ingress as document
 
-ONE = Request(Template.parse("one"))
-SERVICES: Services = {"one": ONE, "my_service": Call("my_service"), "charge": "it is a @consume function"}
+ONE = RequestBackend(Template.parse("one"))
+SERVICES: ServiceBackends = {
+    "one": ONE,
+    "my_service": FunctionBackend("my_service"),
+    "charge": "it is a @consume function",
+}
 
 
-def read(given: Any, services: Services = SERVICES) -> Read:
+def read(given: Any, services: ServiceBackends = SERVICES) -> ReadManifest:
     return ingress.read(given, services)
 
 
 def test_a_service_with_a_dash_is_the_function_with_an_underscore() -> None:
     found = read(document(rule(path("/a", "my-service"))))
-    assert (found.routes[0].backends[0].backend, found.remarks) == (Call("my_service"), ())
+    assert (found.routes[0].backends[0].backend, found.remarks) == (FunctionBackend("my_service"), ())
 
 
 def test_path_types_are_exact_and_prefix_and_the_third_is_prefix() -> None:
@@ -82,7 +86,7 @@ def test_the_default_backend_comes_after_every_rule_of_every_manifest() -> None:
     second = read(document(rule(path("/", "my-service")), name="z"))
     got = RouteTable((*first.routes, *second.routes), luck=lambda: 0.0).match("GET", "x", b"/", b"", ())
     assert isinstance(got, Matched)
-    assert got.backend == Call("my_service")
+    assert got.backend == FunctionBackend("my_service")
 
 
 def test_of_two_manifests_with_one_path_the_older_has_it() -> None:
@@ -138,7 +142,7 @@ def test_what_is_no_ingress_is_told_with_its_place(given: Any, why: str) -> None
 
 
 def test_the_two_services_of_the_example_are_two_prefixes_of_one_host() -> None:
-    services: dict[str, Backend | str] = {"service1": ONE, "service2": Call("two")}
+    services: dict[str, RouteBackend | str] = {"service1": ONE, "service2": FunctionBackend("two")}
     annotations = {"kubernetes.io/ingress.class": "istio", "istio.io/v1beta1": "ingress"}
     given = document(
         rule(path("/service1", "service1"), path("/service2", "service2"), host="example.com"),
@@ -151,7 +155,7 @@ def test_the_two_services_of_the_example_are_two_prefixes_of_one_host() -> None:
     ]
     assert [each.backend if isinstance(each, Matched) else each.status for each in got] == [
         ONE,
-        Call("two"),
+        FunctionBackend("two"),
         404,
     ]
     assert found.remarks == ("these annotations are not known here and do nothing: istio.io/v1beta1",)

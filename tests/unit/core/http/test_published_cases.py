@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from runner.core.http import httproute, ingress, rewriting
-from runner.core.http.backend import Backend, Call
+from runner.core.http.backend import FunctionBackend, RouteBackend
 from runner.core.http.filters import Rewrite
 from runner.core.http.routetable import Matched, RouteTable
 from tests.support import manifests
@@ -20,8 +20,8 @@ REQUESTS = [(group, case) for group in CASES for case in group["cases"]]
 
 
 def table(group: dict[str, Any]) -> RouteTable:
-    services: dict[str, Backend | str] = {
-        name.replace("-", "_"): Call(name) for name in manifests.services(group)
+    services: dict[str, RouteBackend | str] = {
+        name.replace("-", "_"): FunctionBackend(name) for name in manifests.services(group)
     }
     read = ingress.read if group["kind"] == "Ingress" else httproute.read
     found = [read(document, services) for document in manifests.manifests(group)]
@@ -35,7 +35,7 @@ def asked(found: RouteTable, case: dict[str, Any]) -> str | int:
     query = urlencode(case.get("query", {})).encode()
     got = found.match(case.get("method", "GET"), case["host"], quote(case["path"]).encode(), query, headers)
     if isinstance(got, Matched):
-        assert isinstance(got.backend, Call)
+        assert isinstance(got.backend, FunctionBackend)
         return got.backend.function
     return got.status
 
@@ -77,7 +77,7 @@ def test_a_path_is_rewritten_as_the_specification_says(case: dict[str, str]) -> 
         "filters": [{"type": "URLRewrite", "urlRewrite": {"path": path}}],
         "backendRefs": manifests.refs("one"),
     }
-    found = httproute.read(manifests.httproute(rule), {"one": Call("one")})
+    found = httproute.read(manifests.httproute(rule), {"one": FunctionBackend("one")})
     got = RouteTable(found.routes, luck=lambda: 0.0).match("GET", "", case["path"].encode(), b"", ())
     assert isinstance(got, Matched)
     assert any(isinstance(each, Rewrite) for each in got.filters)

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from runner.core.http import rewriting
-from runner.core.http.backend import Call, Redirect
+from runner.core.http.backend import FunctionBackend, Redirect
 from runner.core.http.filters import Headers, Rewrite
 from runner.core.http.route import Exact, Path, Prefix, Route, Weighted
 
 
 def route(path: Path) -> Route:
-    return Route(name="r", path=path, backends=(Weighted(Call("f")),))
+    return Route(name="r", path=path, backends=(Weighted(FunctionBackend("f")),))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.core.http.backend import Backend, Call, Publish, Request
+from runner.core.http.backend import FunctionBackend, Publish, RequestBackend, RouteBackend
 from runner.core.http.filters import Headers
 from runner.core.http.route import Condition, Exact, Path, Pattern, Prefix, Route, Weighted
 from runner.core.http.routetable import Matched, RouteTable, Unmatched
@@ -19,15 +19,15 @@ from runner.core.subject import Template
 
 
 def to(name: str) -> tuple[Weighted, ...]:
-    return (Weighted(Call(name)),)
+    return (Weighted(FunctionBackend(name)),)
 
 
 def route(name: str, path: Path, **more: Any) -> Route:
     return Route(**{"name": name, "path": path, "backends": to(name), **more})
 
 
-def asking(subject: str) -> Backend:
-    return Request(Template.parse(subject))
+def asking(subject: str) -> RouteBackend:
+    return RequestBackend(Template.parse(subject))
 
 
 def table(*routes: Route) -> RouteTable:
@@ -231,16 +231,16 @@ def test_a_star_is_one_label_under_ingress_and_more_elsewhere() -> None:
 
 def test_requests_are_divided_by_weight_and_none_goes_where_it_is_zero() -> None:
     shares = (
-        Weighted(Call("a"), 70),
-        Weighted(Call("none"), 0),
-        Weighted(Call("b"), 30),
-        Weighted(Call("z"), 0),
+        Weighted(FunctionBackend("a"), 70),
+        Weighted(FunctionBackend("none"), 0),
+        Weighted(FunctionBackend("b"), 30),
+        Weighted(FunctionBackend("z"), 0),
     )
     found = RouteTable([route("split", Prefix("/"), backends=shares)], luck=Random(7).random)
     counts = Counter(
         got.backend.function
         for got in (match(found, "/") for _ in range(4000))
-        if isinstance(got, Matched) and isinstance(got.backend, Call)
+        if isinstance(got, Matched) and isinstance(got.backend, FunctionBackend)
     )
     assert set(counts) == {"a", "b"}
     assert counts["a"] / 4000 == pytest.approx(0.7, abs=0.03)
@@ -248,19 +248,23 @@ def test_requests_are_divided_by_weight_and_none_goes_where_it_is_zero() -> None
 
 @pytest.mark.parametrize("luck", [0.0, 1 - 2**-53])
 def test_the_ends_of_luck_hit_a_backend_that_has_a_weight(luck: float) -> None:
-    shares = (Weighted(Call("z"), 0), Weighted(Call("a"), 1_000_000), Weighted(Call("z"), 0))
+    shares = (
+        Weighted(FunctionBackend("z"), 0),
+        Weighted(FunctionBackend("a"), 1_000_000),
+        Weighted(FunctionBackend("z"), 0),
+    )
     got = match(RouteTable([route("split", Prefix("/"), backends=shares)], luck=lambda: luck), "/")
     assert isinstance(got, Matched)
-    assert got.backend == Call("a")
+    assert got.backend == FunctionBackend("a")
 
 
 def test_where_no_backend_has_a_weight_the_answer_is_an_error() -> None:
-    assert taken(table(route("none", Prefix("/"), backends=(Weighted(Call("a"), 0),))), "/") == 500
+    assert taken(table(route("none", Prefix("/"), backends=(Weighted(FunctionBackend("a"), 0),))), "/") == 500
 
 
 def test_filters_of_the_route_come_before_those_of_the_backend() -> None:
     first, second = Headers(of="request", set=(("a", "1"),)), Headers(of="request", set=(("a", "2"),))
-    backends = (Weighted(Call("f"), 1, (second,)),)
+    backends = (Weighted(FunctionBackend("f"), 1, (second,)),)
     got = match(table(route("f", Prefix("/"), backends=backends, filters=(first,))), "/")
     assert isinstance(got, Matched)
     assert got.filters == (first, second)
@@ -275,9 +279,9 @@ def test_filters_of_the_route_come_before_those_of_the_backend() -> None:
         ({"path": Pattern("/a{b}")}, "whole segment"),
         ({"methods": ("get",)}, "capitals"),
         ({"backends": ()}, "nowhere"),
-        ({"backends": (Weighted(Call("f"), -1),)}, "weight"),
-        ({"backends": (Weighted(Call("f"), 1_000_001),)}, "weight"),
-        ({"backends": (Weighted(asking("quotes.{y}")),)}, "no token of the path"),
+        ({"backends": (Weighted(FunctionBackend("f"), -1),)}, "weight"),
+        ({"backends": (Weighted(FunctionBackend("f"), 1_000_001),)}, "weight"),
+        ({"backends": (Weighted(asking("quotes.{y}")),)}, "not a token of the path"),
         ({"backends": (Weighted(asking("{x}.quotes")),)}, "a token of your own"),
         ({"backends": (Weighted(asking("quotes.*")),)}, "bare wildcard"),
         ({"backends": (Weighted(Publish(Template.parse("deadletters.{x}"))),)}, "a token of your own"),

@@ -1,4 +1,4 @@
-"""Deadlines: what runs longer than its asker waits, or than its function may take, is ended."""
+"""Deadlines: a handler is cancelled when its asker no longer waits, or when its function's timeout has passed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.services.request import Request
 
 LOOK_SECONDS = 0.025
 GRACE_SECONDS = 1.0
-"""Time a cancelled handler has to end before its asker is told without it."""
+"""Time that a cancelled handler has to end before its asker gets an answer without it."""
 
 clock = time.monotonic
 
@@ -26,11 +26,11 @@ class Slot:
         self.request: Request | None = None
 
 
-class Deadlines:
-    """Of one function; looked at 40 times a second while anything runs."""
+class RequestDeadlines:
+    """The deadlines of one function's requests; checked 40 times a second while a request runs."""
 
     def __init__(self, slots: Collection[Slot], held: Callable[[Request], None], *, threaded: bool) -> None:
-        """`held` is told once of a request whose handler goes on all the same; of a thread that is every one."""
+        """`held` is called once for each request whose handler goes on after its time; in a thread every late handler does."""
         self.looking = False
         self._slots = slots
         self._held = held
@@ -38,7 +38,7 @@ class Deadlines:
         self._loop = asyncio.get_running_loop()
 
     def look_soon(self) -> None:
-        """Something runs."""
+        """Check the deadlines soon, because a handler runs."""
         self.looking = True
         self._loop.call_later(LOOK_SECONDS, self._look)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from runner.gateway.counts import NO_ROUTE, REFUSED, Counts
+from runner.gateway.httpcounts import NO_ROUTE, REFUSED, HttpCounts
 
 
 def test_a_route_that_is_gone_is_forgotten_and_others_keep_their_counts() -> None:
-    counts = Counts()
+    counts = HttpCounts()
     for route in ("kept", "gone"):
         counts.begin(route)
         counts.note(route, 200, 0.01)

@@ -1,4 +1,4 @@
-"""Spans of user code, on their way out: what is not shown of the message they were made for is taken out of their texts."""
+"""Removes hidden values from the spans of user code before they are exported."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from runner.telemetry.failure import Hide
 from runner.telemetry.keys import HIDE, SCOPE
 
 MOST = 10_000
-"""Spans that have begun and not ended."""
+"""Most spans that have begun and not ended."""
 
 
-class Hiding(SpanProcessor):
-    """Hands spans on to another processor, without what is hidden. Our own spans hide that themselves."""
+class HidingProcessor(SpanProcessor):
+    """Passes spans on to another processor, without hidden values. Our own spans hide such values themselves."""
 
     def __init__(self, onward: SpanProcessor) -> None:
         self._onward = onward
         self._running: dict[int, Hide] = {}
-        """By the id of a span: what comes at its end is a copy."""
+        """The `Hide` of each running span, by span id: the span given to `on_end` is a copy."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Remember what is hidden: at its end, a span does not know its message."""
+        """Remember the `Hide` of the span's message, because the span does not know its message when it ends."""
         scope = span.instrumentation_scope
         if (scope is None or scope.name != SCOPE) and callable(hide := get_value(HIDE, parent_context)):
-            if len(self._running) >= MOST:  # of spans that nobody has ended
+            if len(self._running) >= MOST:  # some spans never end
                 self._running.pop(next(iter(self._running)), None)
             self._running[span.get_span_context().span_id] = hide
         self._onward.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Hand it on."""
+        """Pass the span on."""
         hide = self._running.pop(span.context.span_id, None) if span.context is not None else None
         self._onward.on_end(span if hide is None else _without(span, hide))
 
     def shutdown(self) -> None:
-        """End the other one."""
+        """Shut down the other processor."""
         self._onward.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Have the other one send what it has."""
+        """Flush the other processor."""
         return self._onward.force_flush(timeout_millis)
 
 

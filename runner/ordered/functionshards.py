@@ -1,4 +1,4 @@
-"""An ordered function in this process: its shards, and the lanes in them."""
+"""Where the messages of an ordered function come from: its shards that this instance owns."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import asyncio
 import logging
 import time
 
-from runner.bindings import Binding
-from runner.consumers.function import Function
+from runner.consumers.durables import Durables
 from runner.consumers.hands import found_in, held
 from runner.consumers.predecessors import Predecessors
 from runner.consumers.refusal import require_room
@@ -33,7 +32,8 @@ from runner.ordered.shared import Shared
 from runner.ordered.standstill import Standstill
 from runner.ordered.still import Still
 from runner.ordered.windows import Windows
-from runner.pipeline.outcomes import Guard
+from runner.pipeline.outcomes import StartGuard
+from runner.pipeline.pipeline import Pipeline
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.runtime import Runtime
 from runner.runtime.snapshots import readers, taken
@@ -47,17 +47,23 @@ LEAST = 16
 """Messages of one shard that are asked for at once, at least."""
 
 
-class OrderedFunction(Function):
-    """Like a function, but its messages come from the shards that this instance owns."""
+class FunctionShards:
+    """The shards of one ordered function. Its messages here come from the shards that this instance owns."""
 
-    def __init__(self, runtime: Runtime, binding: Binding, stream: str, guard: Guard) -> None:
-        super().__init__(runtime, binding, stream)
+    def __init__(
+        self, runtime: Runtime, pipeline: Pipeline, stream: str, durable: str, guard: StartGuard
+    ) -> None:
+        self.binding = binding = pipeline.binding
+        self.stream = stream
+        self._pipeline = pipeline
+        self._runtime = runtime
+        self._durable = durable
         self.open_generation: OpenGeneration | None = None
         """The generation of shards that is open; None before it was read."""
         self.held = ""
-        """An instance that goes before this one: nothing is opened until it has gone."""
+        """The instance that still runs the function without order; no shard is opened before that ends. Empty if there is none."""
         self._history = runtime.histories.of(stream)
-        self._guard = self.pipeline.guard = Assured(guard, self._history)
+        self._guard = pipeline.guard = Assured(guard, self._history)
         self._records = SettlementLog(
             runtime,
             binding.function,
@@ -68,50 +74,48 @@ class OrderedFunction(Function):
         self._history.changed.append(self._records.cut)
         runtime.histories.bucket.changed.append(self._records.forget)
         runtime.histories.bucket.looked.append(self._records.looked)
-        parking = self._parking = Parking(runtime, self.pipeline, self._history, self._shard_of)
+        parking = self._parking = Parking(runtime, pipeline, self._history, self._shard_of)
+        durables = Durables(runtime.connection, runtime.histories, runtime.floors)
         self._shared = Shared(
-            runtime, self.pipeline, self._guard, self._history, self._durables, self._records, parking,
+            runtime, pipeline, self._guard, self._history, durables, self._records, parking,
             key_reader(binding), Windows(runtime.loop, binding.linger) if binding.batch else None,
         )  # fmt: skip
         self._resumption = Resumption(self._parking)
         self._stills: dict[str, Still] = {}
         """By the names of the shards."""
-        self._sent_back = SentBack(runtime, binding, self.pipeline, self._durables)
-        self.shards: dict[str, Shard] = {}
+        self._sent_back = SentBack(runtime, binding, pipeline, durables)
+        self._shards: dict[str, Shard] = {}
         """Every shard that was ever owned here, by name."""
         self.standstill = Standstill()
         """Open shards that no living instance owns."""
         self._told = 0, 0
 
     async def prepare(self) -> None:
-        """See that nothing stands in the way of its shards, as far as that can be asked. Raises JetrunnerError."""
-        if sharding.read(self._runtime.topology.config(self.stream)) is None:
-            log.info(
-                "%s: %s has no [shards]: one instance at a time works for it",
-                self.binding.function,
-                self.stream,
-            )
-        await self._runtime.histories.begin(self.stream, self._runtime.floors)
-        await retry_until(self._require_subject, START_SECONDS, f"the shards of {self.binding.function}")
-        await retry_until(self._require_room, START_SECONDS, f"the consumers on {self.stream}")
+        """Check that the function's shards can be opened here, as far as the server can be asked. Raises JetrunnerError."""
+        function, stream = self.binding.function, self.stream
+        if sharding.read(self._runtime.topology.config(stream)) is None:
+            log.info("%s: %s has no [shards]: one instance at a time handles it", function, stream)
+        await self._runtime.histories.begin(stream, self._runtime.floors)
+        await retry_until(self._require_subject, START_SECONDS, f"the shards of {function}")
+        await retry_until(self._require_room, START_SECONDS, f"the consumers on {stream}")
 
     async def _require_room(self) -> None:
         binding, config = self.binding, self._runtime.topology.config(self.stream)
         shards = sharding.read(config) or Sharding()
         await require_room(
             self._runtime.connection, binding.place, self.stream, config,
-            (f"{self.durable}-", shards.count), binding.subject.wildcard,
+            (f"{self._durable}-", shards.count), binding.subject.wildcard,
         )  # fmt: skip
 
     async def start(self) -> None:
-        """Know the keys that are kept back; shards come with their claims."""
+        """Read which keys are kept back. Shards are opened later, when they are claimed."""
         if self.held:
             self._runtime.tasks.start_soon(self._hold)
         await self._parking.start()
         await self._sent_back.start()
 
     async def _require_subject(self) -> None:
-        """No other instance reads another subject: each would give the shards' durables its own filter. Raises UsageError."""
+        """Raise UsageError if another instance reads another subject: each would give the shards' durables its own filter."""
         project, binding = self._runtime.project, self.binding
         standing, _ = await GenerationStore(self._runtime.connection, project).read(binding.function)
         if standing is None:
@@ -119,7 +123,7 @@ class OrderedFunction(Function):
         if standing is None or standing.subject == binding.subject.wildcard:
             return
         others = await readers(
-            self._runtime.connection, project, binding.function, self.stream, self.durable,
+            self._runtime.connection, project, binding.function, self.stream, self._durable,
             me=self._runtime.instance,
         )  # fmt: skip
         for instance, told in others.items():
@@ -127,7 +131,7 @@ class OrderedFunction(Function):
                 raise taken(binding, instance, subject)
 
     async def _rival(self) -> str:
-        """An instance that still runs the function without order, with a durable where this one is to go on; empty: none."""
+        """The instance that still runs the function without order, on the durable that this one continues; empty if there is none."""
         runtime, function = self._runtime, self.binding.function
         before = Predecessors(
             runtime.connection, runtime.project, function, self.stream, self.binding.subject.wildcard
@@ -135,9 +139,9 @@ class OrderedFunction(Function):
         return await before.reader(await before.unordered(""), runtime.instance)
 
     async def _hold(self) -> None:
-        """Begin once no instance runs it without order any more."""
+        """Wait until no instance runs the function without order any more."""
         log.warning(
-            "%s takes nothing for now: instance %s runs it without order", self.binding.function, self.held
+            "%s takes no messages now: instance %s runs it without order", self.binding.function, self.held
         )
         while self.held:
             await asyncio.sleep(HOLD_SECONDS)
@@ -161,32 +165,31 @@ class OrderedFunction(Function):
         return [f"{self.binding.function}.{current.generation}.{number}" for number in range(current.count)]
 
     def shard(self, name: str) -> Shard:
-        """A shard that this instance has just claimed: the same one each time, for its lanes outlive a claim."""
-        found = self.shards.get(name)
+        """The shard of this name, just claimed here. It is the same object each time, because its lanes outlive a claim."""
+        found = self._shards.get(name)
         if found is None:
             function, generation, number = name.split(".")
             address = Address(self._runtime.project, function, self.stream, int(generation), int(number))
             most = self.binding.most
             limit = max(LEAST, most if self.binding.batch else min(most, 4 * most // len(self.shard_names())))
-            found = self.shards[name] = Shard(self._shared, address, limit)
-            self._stills[name] = Still(found, self.pipeline.queue)
+            found = self._shards[name] = Shard(self._shared, address, limit)
+            self._stills[name] = Still(found, self._pipeline.queue)
         found.durable.begin_at(self.open_generation.start if self.open_generation is not None else 0)
         return found
 
     def sweep(self, now: float) -> None:
-        """Look after each shard, too."""
-        super().sweep(now)
+        """Look after each shard; called about ten times a second."""
         for shard in self.owned:
             self._resumption.look(shard.lanes)
             self._stills[shard.name].look(now)
 
     async def keep(self) -> None:
-        """Save the floors of the shards owned here that have moved, and look for what was sent back otherwise."""
+        """Save the floors of the shards owned here that have moved, and look for messages that were sent back to the function."""
         await self._sent_back.look()
         await map_concurrently(lambda shard: shard.floor.save_floor(), self.owned)
 
     def tell(self) -> None:
-        """Log how many of the open shards are here, when that is not what was told last."""
+        """Log how many of the open shards this instance owns, if the number has changed since the last line."""
         if self._guard.leaving:
             return
         names = self.shard_names()
@@ -202,32 +205,32 @@ class OrderedFunction(Function):
 
     @property
     def owned(self) -> list[Shard]:
-        """The shards that are here."""
-        return [shard for shard in self.shards.values() if shard.life.owned]
+        """The shards that this instance owns."""
+        return [shard for shard in self._shards.values() if shard.life.owned]
 
     def forget(self, name: str) -> None:
-        """A shard that was given back is dropped with its generation, once no handler of it runs here."""
-        if name not in self.shard_names() and not self.shards[name].lanes.ordering.running:
-            self._history.remove(self.shards.pop(name))
+        """Drop a shard that was given back, if its generation is no longer open and none of its handlers runs here."""
+        if name not in self.shard_names() and not self._shards[name].lanes.ordering.running:
+            self._history.remove(self._shards.pop(name))
             del self._stills[name]
 
     @property
     def standing(self) -> list[str]:
-        """What has stood still for too long, as this instance sees it, and why."""
+        """The shards that have stood still for too long, as this instance sees it, each with the reason."""
         return [
             *self.standstill.told(),
             *(line for shard in self.owned for line in self._stills[shard.name].standstill.told()),
         ]
 
     async def stop_pulling(self) -> None:
-        """Ask for nothing more, and give back what has not started."""
+        """Ask for no more messages, and give back those that have not started."""
         try:
             await self._sent_back.close()
         finally:
-            await super().stop_pulling()
+            self._pipeline.queue.give_back()
 
     async def rewrite(self) -> None:
-        """The bucket may have been emptied, or made again: write what is known here of parked keys and of failures."""
+        """Write again the parked keys and failures that are known here: the bucket may have been emptied, or made again."""
         for _ in range(REWRITES):
             try:
                 await self._parking.rewrite()
@@ -235,35 +238,34 @@ class OrderedFunction(Function):
                     await shard.lanes.failures.rewrite()
             except JetrunnerError as error:
                 log.warning(
-                    "%s: what is known of its keys is not in the bucket yet: %s", self.binding.function, error
+                    "%s: the state of its keys is not in the bucket yet: %s", self.binding.function, error
                 )
                 await asyncio.sleep(REWRITE_SECONDS)
             else:
                 return
 
     async def abandon(self) -> None:
-        """Give back what was cancelled."""
-        await super().abandon()
+        """Give back the messages whose handlers were cancelled."""
         for delivery in list(self._parking.pull.unsettled.values()):
-            await self.pipeline.cancelled(delivery)
-        for shard in self.shards.values():
+            await self._pipeline.cancelled(delivery)
+        for shard in self._shards.values():
             for delivery in list(shard.lanes.unsettled.values()):
-                await self.pipeline.cancelled(delivery)
+                await self._pipeline.cancelled(delivery)
 
     def in_hands(self, about: Question) -> list[Held]:
-        """What is here of one message."""
+        """The deliveries of one message that are in this process."""
         function, apart = self.binding.function, not self.binding.in_process
         back = found_in([self._parking.pull], about)
         found = [held(function, each, self._parking.pull.unsettled, apart=apart) for each in back]
         if about.stream == self.stream:
-            lanes = [shard.lanes for shard in self.shards.values()]
+            lanes = [shard.lanes for shard in self._shards.values()]
             told = [held_in(each, function, about.sequence, apart=apart) for each in lanes]
             found += [each for each in told if each is not None]
-        return super().in_hands(about) + found
+        return found
 
     @property
     def blocked(self) -> str:
-        """Why nothing can be read here; empty while something can."""
+        """Why the shards' messages cannot be read; empty while they can."""
         return next((shard.lanes.pull.refused for shard in self.owned if shard.lanes.pull.refused), "")
 
     @property
@@ -273,12 +275,12 @@ class OrderedFunction(Function):
 
     @property
     def unacked(self) -> int:
-        """Of the shards owned here: delivered and not settled, as the server last said."""
+        """Messages of the shards owned here that are delivered and not settled, as the server last said."""
         return sum(shard.floor.unacked for shard in self.owned)
 
     @property
     def lag(self) -> float:
-        """Of the shards owned here: seconds that the oldest message had waited that was not delivered."""
+        """Seconds that the oldest undelivered message of the shards owned here had waited, as the server last said."""
         return max((shard.floor.lag for shard in self.owned), default=0.0)
 
     @property
@@ -288,10 +290,10 @@ class OrderedFunction(Function):
 
     @property
     def unsettled(self) -> int:
-        """Messages that are in work here."""
-        return super().unsettled + sum(len(shard.lanes.unsettled) for shard in self.shards.values())
+        """Unsettled messages in this process."""
+        return sum(len(shard.lanes.unsettled) for shard in self._shards.values())
 
     @property
     def delayed(self) -> int:
-        """Those of them that wait for their next attempt: they stay here."""
-        return sum(len(shard.lanes.rests) for shard in self.shards.values())
+        """Unsettled messages that wait in this process for their next attempt."""
+        return sum(len(shard.lanes.rests) for shard in self._shards.values())

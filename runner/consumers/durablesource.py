@@ -10,15 +10,15 @@ from runner.core import sharding
 from runner.jetstream.consumer import ConsumerConfig
 
 
-class Source(Struct, frozen=True):
-    """One durable to read, and what gives the subject of a message as it was published; None for one that is not to run here."""
+class DurableSource(Struct, frozen=True):
+    """One durable to read. `original` gives the subject of a message as published; None if the message is not to run here."""
 
     wanted: ConsumerConfig
     original: Callable[[bytes], bytes | None] | None = None
 
 
 def reader(subject: str, without: tuple[str, ...]) -> Callable[[bytes], bytes | None]:
-    """Make what gives the original of a stored subject, and None for one that others have read."""
+    """Make a function that gives the original of a stored subject; None if another durable reads the message."""
     read = sharding.reader(subject)
     if not without:
         return read

@@ -1,4 +1,4 @@
-"""Functions with `@route`: they run in this process, in slots as those that answer over NATS, and by the same rules."""
+"""Functions with `@route`: they run in this process, in slots like functions that answer over NATS, and by the same rules."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from runner.core.http.problem import problem
 from runner.core.service import CODES, UNAVAILABLE, NotStarted
 from runner.core.settlement import Failed, Outcome, TimedOut
 from runner.gateway.events import ClientGone, Events, Streaming, sending
-from runner.gateway.httprequest import Http, HttpRequest, Stored
+from runner.gateway.httprequest import Http, HttpRequest, StoredOutput
 from runner.gateway.streams import NO_WORD
 from runner.pipeline.call import Calling
 from runner.responses import Rendered, failure_event, rendered
-from runner.runtime.blame import Elsewhere
+from runner.runtime.blame import RaisedElsewhere
 from runner.runtime.runtime import Runtime
-from runner.services.answers import Answers
-from runner.services.request import Request
-from runner.services.responder import ENDS, Responder
+from runner.services.channel import ENDS, facts_of
+from runner.services.counts import Counts
+from runner.services.published import Published
+from runner.services.reports import Reports
 from runner.services.waiting import Waiting
 from runner.staged import Staged
 from runner.targets import Target
@@ -33,7 +34,7 @@ from runner.targets import Target
 clock = time.monotonic
 
 GONE = 499
-"""What the log and metrics call a response that its client has not waited for."""
+"""The status in log and metrics for a client that has gone before its response."""
 AGAIN_SECONDS = 1.0
 _WORDS: dict[NotStarted, str] = {
     "overloaded": "too many requests wait here; try again later",
@@ -43,62 +44,29 @@ _WORDS: dict[NotStarted, str] = {
 }
 
 
-class Queued(Waiting):
-    """The line before the slots of a function with `@route`."""
+class HttpChannel:
+    """The channel of one function with `@route`."""
 
-    def enter(self, request: HttpRequest) -> None:
-        """Take a request, or refuse it at once."""
-        now = request.arrived
-        if len(self.deliveries) >= self.room.places:
-            self.room.look(now, self._counts.handled)
-        full = len(self.deliveries) >= self.room.places
-        size = self.bytes + len(request.body)
-        if full or (size > self._most_bytes and self.deliveries):
-            self.turn_away(request, "overloaded")
-            return
-        self.bytes = size
-        self.join(request)
+    waiting: Waiting
+    blocked = ""
+    """Always empty: the function takes requests as soon as the gateway does."""
 
-    def turn_away(self, request: Request, why: NotStarted) -> None:
-        """Answer that the handler has not begun."""
-        assert isinstance(request, HttpRequest)
-        self._counts.not_started[why] += 1
-        code = answered.TIMEOUT if why == "expired" else CODES[why]
-        request.settle(Answered(code, _WORDS[why], AGAIN_SECONDS))
-
-
-class HttpResponder(Responder):
-    """All slots of one function."""
-
-    line: Queued
-
-    def __init__(self, runtime: Runtime, binding: Binding, answers: Answers) -> None:
-        self._streams = binding.kind.endswith("generator") and binding.output is None
-        super().__init__(runtime, binding, answers)
+    def __init__(self, runtime: Runtime, binding: Binding) -> None:
         self._generates = binding.kind.endswith("generator")
+        self._streams = self._generates and binding.output is None
+        self.binding = binding
+        self.stats = Counts()
+        self.reports = Reports(runtime, binding)
+        self.calling = (Streaming if self._streams else Calling)(runtime, binding)
+        self.call = self.calling.handler if self.calling.awaited else self._called
+        self._runtime = runtime
+        self._published = Published(runtime, binding)
         body = binding.signature.body
         self.raw = body is not None and codec.is_raw(body.annotation)
-        """Whether its body is given as it is, whatever its kind."""
+        """Whether the handler gets the body's bytes, whatever its content type."""
         file = binding.file.removeprefix(f"{runtime.root}/")
         self._place = f"{file}:{binding.line} in {binding.label}"
         self.takes_body = body is not None
-
-    def _make_calling(self) -> Calling:
-        return (Streaming if self._streams else Calling)(self._runtime, self.binding)
-
-    def _make_line(self) -> Waiting:
-        return Queued(self._runtime, self._open_slot, self.binding, self._answers, self.stats)
-
-    async def open(self) -> None:
-        """Requests come over HTTP."""
-
-    @property
-    def blocked(self) -> str:
-        """It takes requests as soon as the gateway does."""
-        return ""
-
-    async def close(self) -> None:
-        """The gateway takes no more."""
 
     def ask(
         self,
@@ -110,9 +78,10 @@ class HttpResponder(Responder):
         traces: bytes,
         timeout: float | None,
     ) -> asyncio.Future[Any]:
-        """Let a request wait for a slot; what it gives is an `Outcome`. `msgpack`: whether its body is, and whether the answer may be.
+        """Let a request wait for a slot; the future gives an `HttpOutcome`.
 
-        `timeout` is that of the route, in seconds, where it has one; of events it bounds the wait for the first.
+        `msgpack`: whether the body is MessagePack, and whether the answer may be. `timeout` is that of the route in seconds, if it
+        has one; for events it limits the wait for the first event.
         """
         now = clock()
         path = http.path.decode("ascii", "replace")
@@ -130,22 +99,31 @@ class HttpResponder(Responder):
             takes_msgpack=msgpack[1],
             future=asyncio.get_running_loop().create_future(),
         )
-        self.line.enter(request)
+        if self.waiting.admits(len(body), now):
+            self.waiting.line.join(request)
+        else:
+            self.turn_away(request, "overloaded")
         assert request.future is not None
         return request.future
 
+    def turn_away(self, request: HttpRequest, why: NotStarted) -> None:
+        """Answer that the handler has not begun."""
+        self.stats.not_started[why] += 1
+        code = answered.TIMEOUT if why == "expired" else CODES[why]
+        request.settle(Answered(code, _WORDS[why], AGAIN_SECONDS))
+
     # -- the slot ---------------------------------------------------------------------------------------
 
-    def _bound(self, request: Request, context: Context[Any] | None) -> Sequence[Any]:
-        assert isinstance(request, HttpRequest)
+    def bound(self, request: HttpRequest, context: Context[Any] | None) -> Sequence[Any]:
+        """The arguments of the handler, then its `Events` if it sends events. Raises whatever decoding raises."""
         if (output := self.binding.output) is not None:
             try:
                 request.output = output.render(request.target.params)
             except ValueError as error:
-                # The subject itself is of the inside.
+                # The client must not see the subject.
                 text = raised.message(error).removeprefix(f"subject {output.text!r}: ")
                 raise codec.DecodeError(f"the path: {text}") from None
-        found = self._calling.bind(request.target, request.body, request.msgpack, context)
+        found = self.calling.bind(request.target, request.body, request.msgpack, context)
         if not self._streams:
             return found
 
@@ -160,17 +138,17 @@ class HttpResponder(Responder):
 
     async def _called(self, *arguments: Any) -> Any:
         if not self._streams:
-            return await super()._called(*arguments)
+            return await self.calling(arguments)
         *given, events = arguments
         token = sending.set(events)
         try:
-            await self._calling(given)
+            await self.calling(given)
         finally:
             sending.reset(token)
         return events
 
-    async def _store(self, request: Request, result: Any, staged: list[Staged] | None) -> Any:
-        assert isinstance(request, HttpRequest)
+    async def store(self, request: HttpRequest, result: Any, staged: list[Staged] | None) -> Any:
+        """Store the handler's messages, if the result can be sent; gives what to answer with. Raises ServerError and ValueError."""
         assert request.http is not None
         made, output = list(staged or ()), self.binding.output
         returned = output is not None and result is not None
@@ -180,7 +158,7 @@ class HttpResponder(Responder):
                 for item in (result if self._generates else [result])
             ]
         if output is None and not self._streams:
-            result = self._rendered(request, result)  # what cannot be sent stores nothing
+            result = self._rendered(request, result)  # a result that cannot be sent stores nothing
         if not made:
             return None if output is not None else result
         request.storing = True
@@ -189,55 +167,56 @@ class HttpResponder(Responder):
         if not returned or stored is None:
             return None if output is not None else result
         stream, ack = stored
-        return Stored(stream, ack.seq, ack.duplicate)
+        return StoredOutput(stream, ack.seq, ack.duplicate)
 
-    def _succeed(self, request: Request, result: Any, most: int) -> None:
-        assert isinstance(request, HttpRequest)
+    def succeed(self, request: HttpRequest, result: Any, most: int) -> None:
+        """Answer with a result. Raises ValueError if it cannot be sent."""
         if isinstance(result, Events) and self._streams:
             if not result.has_begun:
                 request.settle(result)
             result.end()
-        elif isinstance(result, (Stored, Rendered)):
+        elif isinstance(result, (StoredOutput, Rendered)):
             request.settle(result)
         else:
             request.settle(self._rendered(request, result))
 
     def _rendered(self, request: HttpRequest, result: Any) -> Rendered:
-        """The response. What is raised names the function, as no line of its own is in the traceback."""
+        """The response. An error raised here names the function, because the traceback has no line of it."""
         try:
             return rendered(result, msgpack=request.takes_msgpack)
         except Exception as error:
-            error.__cause__ = Elsewhere("", self._place)
+            error.__cause__ = RaisedElsewhere("", self._place)
             raise
 
-    def _facts(self, request: Request) -> dict[str, Any]:
-        assert isinstance(request, HttpRequest)
+    def facts(self, request: HttpRequest) -> dict[str, Any]:
+        """The facts of a handler's context; made when the handler asks for one."""
         request.header = request.whole()
-        return {**super()._facts(request), "params": request.target.params}
+        return {**facts_of(request, self.binding, self._runtime), "params": request.target.params}
 
-    # -- what did not succeed ---------------------------------------------------------------------------
+    # -- failures ---------------------------------------------------------------------------------------
 
-    def _cut_off(self, request: Request) -> None:
-        assert isinstance(request, HttpRequest)
+    def cut_off(self, request: HttpRequest) -> None:
+        """Answer that the handler was cancelled because the gateway ends."""
         request.answered = True
         self.stats.error(UNAVAILABLE, ENDS, request.started - request.arrived)
         self._tell(request, Answered(UNAVAILABLE, "the gateway ends", AGAIN_SECONDS))
-        self._reports.cut_off(request, ENDS)
+        self.reports.cut_off(request, ENDS)
 
-    def _too_late(self, request: Request) -> None:
-        assert isinstance(request, HttpRequest)
+    def too_late(self, request: HttpRequest) -> None:
+        """Answer for a handler that ignores its timeout, or that runs in a thread and cannot be cancelled."""
         events: Events | None = request.events
-        if events is not None and events.stopped:  # a thread, which hears of it with its next event
-            self._fail(request, TimedOut(0.0))
+        if events is not None and events.stopped:  # a thread learns of it at its next event
+            self.fail(request, TimedOut(0.0))
         else:
-            super()._too_late(request)
+            self.fail(request, TimedOut(seconds := request.until - request.started))
+            self.reports.held(seconds)
 
-    def _fail(self, request: Request, outcome: Outcome) -> None:
-        assert isinstance(request, HttpRequest)
+    def fail(self, request: HttpRequest, outcome: Outcome) -> None:
+        """Answer with an error, once."""
         events: Events | None = request.events
         gone = events is not None and events.stopped
         if request.answered and not gone:
-            self._reports.late_end(request)
+            self.reports.late_end(request)
             return
         request.answered = True
         if gone and (isinstance(outcome, TimedOut) or _is_gone(outcome)):
@@ -249,12 +228,12 @@ class HttpResponder(Responder):
         answer = answered.responded(outcome)
         if answer.code == answered.TIMEOUT and request.storing:
             answer = Answered(UNAVAILABLE, NO_WORD, AGAIN_SECONDS)
-        hidden = self._reports.hidden(request)
+        hidden = self.reports.hidden(request)
         text = answered.one_line(hidden.hide(answer.text))
         self.stats.error(answer.code, text, request.started - request.arrived)
         self._tell(request, Answered(answer.code, text, answer.after))
         told = Answered(answer.code, answered.answered(outcome).text, answer.after)
-        self._reports.failed(request, outcome, told, clock() - request.started, hidden)
+        self.reports.failed(request, outcome, told, clock() - request.started, hidden)
 
     def _tell(self, request: HttpRequest, answer: Answered) -> None:
         events: Events | None = request.events

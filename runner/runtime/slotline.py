@@ -1,4 +1,4 @@
-"""The line before a function's slots: what waits for one, and who is woken."""
+"""The line before a function's slots: messages and requests wait in it, and slots are woken for them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from anyio.abc import TaskGroup
 T = TypeVar("T")
 
 
-class Line(Generic[T]):
-    """What waits for a slot; slots are opened as they are needed, up to `slots`."""
+class SlotLine(Generic[T]):
+    """The line of one function; slots are opened when needed, up to `slots`."""
 
     def __init__(self, tasks: TaskGroup, open_slot: Callable[[], None], slots: int) -> None:
         self.deliveries: deque[T] = deque()
@@ -21,25 +21,26 @@ class Line(Generic[T]):
         self._open_slot = open_slot
         self._closed_slots = slots
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._pumping = False
+        self.pumping = False
+        """Whether slots are being woken."""
         self._paused = False
         self._burst = 1
         self._loop = asyncio.get_running_loop()
 
     def join(self, delivery: T) -> None:
-        """Let it wait, from within the read that brought it."""
+        """Let a delivery wait for a slot; called while the data that brought it is read."""
         self.deliveries.append(delivery)
-        if not self._pumping:
-            self._start_pump()
+        if not self.pumping:
+            self.start_pump()
 
     def rejoin(self, deliveries: Sequence[T]) -> None:
-        """Let these wait that a slot has taken and does not run: before all others, for the next slot."""
+        """Put back deliveries that a slot has taken but does not run; they go before all others."""
         self.deliveries.extendleft(reversed(deliveries))
-        if not self._pumping:
-            self._start_pump()
+        if not self.pumping:
+            self.start_pump()
 
     def pause(self, until: Callable[[], Awaitable[None]]) -> None:
-        """Nothing may start now: one waits `until` it may, not every slot."""
+        """Start nothing until `until` returns; one task waits for that, not every slot."""
         if not self._paused:
             self._paused = True
             self._tasks.start_soon(self._resume, until)
@@ -47,35 +48,36 @@ class Line(Generic[T]):
     async def _resume(self, until: Callable[[], Awaitable[None]]) -> None:
         await until()
         self._paused = False
-        if self.deliveries and not self._pumping:
-            self._start_pump()
+        if self.deliveries and not self.pumping:
+            self.start_pump()
 
-    def _start_pump(self) -> None:
-        self._pumping = True
+    def start_pump(self) -> None:
+        """Begin to wake slots; called when deliveries wait and no slots are being woken."""
+        self.pumping = True
         self._burst = 1
         self._wake()
         self._loop.call_soon(self._pump)
 
     async def wait(self) -> None:
-        """Wait, as a slot, until there may be something to do."""
+        """Wait until there may be something to do; called by a slot."""
         future = self._loop.create_future()
         self._waiting.append(future)
         await future
 
     def _pump(self) -> None:
-        """Wake slots while something waits: one at first, since handlers that never wait need no second."""
+        """Wake slots while deliveries wait: first one, then twice as many each turn, as handlers that never wait need no second slot."""
         if self._paused:
-            self._pumping = False
+            self.pumping = False
             return
         for _ in range(min(len(self.deliveries), self._burst)):
             if not self._wake():
-                self._pumping = False
+                self.pumping = False
                 return
         self._burst *= 2
         if self.deliveries:
             self._loop.call_soon(self._pump)
         else:
-            self._pumping = False
+            self.pumping = False
 
     def _wake(self) -> bool:
         waiting = self._waiting

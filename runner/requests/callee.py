@@ -1,4 +1,4 @@
-"""One function as this process asks it: the instances that have it, and who of them is asked next."""
+"""One function as this process asks it: its instances, and which of them is asked next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.core.retrybudget import RetryBudget
 from runner.requests.peer import Peer
 
 
-class Target:
+class Callee:
     """The instances that answer one pattern of subjects for one project."""
 
     __slots__ = ("asked", "balancer", "budget", "function", "idempotent", "pattern", "peers", "project")
@@ -19,7 +19,7 @@ class Target:
         self.pattern = pattern
         self.function = function
         self.idempotent = False
-        """Whether a request may run twice: all instances say so."""
+        """Whether a request may run twice: true if all instances say so."""
         self.peers: dict[str, Peer] = {}
         self.asked = False
         """Whether this process has asked it."""

@@ -9,50 +9,50 @@ from msgspec import Struct
 from runner.core.balancer import Backend, Policy
 from runner.errors import NoResponders, ServerError, Unconfirmed
 from runner.host import Reply
+from runner.requests.callee import Callee
 from runner.requests.peer import Peer
-from runner.requests.target import Target
 from runner.telemetry.tryspan import Asker, TrySpan
 
 
-class Request(Struct, eq=False):
-    """What was asked, until it is answered, given up or taken back."""
+class OutgoingRequest(Struct, eq=False):
+    """One request, until it is answered, given up or withdrawn."""
 
     subject: bytes
     body: bytes
     lines: bytes
-    """The asker's own headers, as they stand in a block."""
+    """The asker's own headers, as lines of a header block."""
     deadline: float
-    """By the monotonic clock."""
+    """When the asker stops waiting, by the monotonic clock."""
     future: asyncio.Future[Reply]
     policy: Policy
     asker: Asker
-    target: Target | None = None
-    """None: nobody is known who answers on a subject of its own."""
+    callee: Callee | None = None
+    """The function that answers; None if no instance is known, so that NATS picks one."""
     open: list[Try] = []
     tried: list[str] = []
-    """Instances that it was sent to."""
+    """The instances that it was sent to."""
     tries: int = 0
     refused: int = 0
-    """How often it was refused, unbegun, by an instance that NATS picked."""
+    """How many instances picked by NATS have refused it unbegun."""
     unsure: bool = False
-    """Whether one of its tries may have run: then it goes only where it may run twice."""
+    """Whether one of its tries may have run: then it is sent again only to an idempotent function."""
     error: ServerError | None = None
-    """What a try was answered that has run, or may have."""
+    """The error of a try that has run, or may have run."""
     refusal: ServerError | None = None
-    """What the last try was answered that was not begun."""
+    """The error of the last try that was refused unbegun."""
     missed: NoResponders | None = None
-    """Nobody was there, the last time that it was sent."""
+    """Set if nobody listened when it was last sent."""
     near: bool = False
-    """Its deadline is watched to 10 ms."""
+    """Whether its deadline is within 0.5 s, and so is watched to 10 ms."""
 
     def forget(self, peer: Peer) -> None:
-        """It was not delivered there."""
+        """Take an instance out of `tried`, because the request was not delivered to it."""
         if peer.id in self.tried:
             self.tried.remove(peer.id)
 
     @property
     def verdict(self) -> ServerError | None:
-        """What its asker is told where no other instance is left; None where it was neither answered nor may have run."""
+        """The error for the asker if no instance is left; None if the request was neither answered nor may have run."""
         if self.error is None and self.unsure:
             text = self.subject.decode(errors="replace")
             return Unconfirmed(f"no answer came on {text}; it may have been worked on")
@@ -62,13 +62,14 @@ class Request(Struct, eq=False):
 class Try(Struct, eq=False):
     """A request on its way to one instance, or to whichever NATS picks."""
 
-    request: Request
+    request: OutgoingRequest
     token: bytes
     sent: float
-    target: Target | None = None
+    callee: Callee | None = None
     backend: Backend | None = None
     peer: Peer | None = None
     idempotent: bool = False
-    """Whether it may run twice: its instance said so when the request was sent there. What is said later, perhaps by another
-    release, does not count."""
+    """Whether the request may run twice, as the instance said when the request was sent. Later announcements, perhaps of another
+    release, do not count.
+    """
     span: TrySpan | None = None

@@ -5,15 +5,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from runner.core.failed import Failed, once_more, read
+from runner.core.failurerecord import FailureRecord, once_more, read
 
 STORED = 1_700_000_000_000_000_000
 
 
 def test_each_failure_counts_one_and_says_when_the_message_runs_again() -> None:
     first = once_more(None, 90.0, 1_000.0, STORED)
-    assert first == Failed(1, 1_090.0, 90.0, STORED)
-    assert once_more(first, 0.5, 1_100.0, STORED) == Failed(2, 1_100.5, 0.5, STORED)
+    assert first == FailureRecord(1, 1_090.0, 90.0, STORED)
+    assert once_more(first, 0.5, 1_100.0, STORED) == FailureRecord(2, 1_100.5, 0.5, STORED)
 
 
 @pytest.mark.parametrize(
@@ -29,24 +29,24 @@ def test_each_failure_counts_one_and_says_when_the_message_runs_again() -> None:
     ],
 )
 def test_what_is_left_of_a_delay_is_never_more_than_was_asked_for(now: float, rest: float) -> None:
-    assert Failed(1, 1_090.0, 90.0).rest(now) == rest
+    assert FailureRecord(1, 1_090.0, 90.0).rest(now) == rest
 
 
 def test_it_is_about_the_message_that_was_stored_then() -> None:
-    failed = Failed(1, message=STORED)
+    failed = FailureRecord(1, message=STORED)
     assert failed.is_about(STORED)
     assert not failed.is_about(STORED + 1)
-    assert Failed(1).is_about(STORED)
+    assert FailureRecord(1).is_about(STORED)
 
 
-@pytest.mark.parametrize("failed", [Failed(1), Failed(3, 1_090.5, 90.0, STORED)])
-def test_it_is_read_as_it_was_written(failed: Failed) -> None:
+@pytest.mark.parametrize("failed", [FailureRecord(1), FailureRecord(3, 1_090.5, 90.0, STORED)])
+def test_it_is_read_as_it_was_written(failed: FailureRecord) -> None:
     assert read(msgspec.json.encode(failed)) == failed
 
 
 @pytest.mark.parametrize(("value", "count"), [(b"1", 1), (b"12", 12)])
 def test_a_number_of_an_earlier_release_is_read(value: bytes, count: int) -> None:
-    assert read(value) == Failed(count)
+    assert read(value) == FailureRecord(count)
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_what_is_no_record_is_none(value: bytes) -> None:
 @pytest.mark.parametrize(
     ("other", "holds"),
     [
-        (Failed(2, 5.0, 1.0, 7), True),
-        (Failed(3, 9.0, 1.0, 7), True),
-        (Failed(2, 6.0, 1.0, 7), False),
-        (Failed(1, 5.0, 1.0, 7), False),
-        (Failed(3, 9.0, 1.0, 8), False),
+        (FailureRecord(2, 5.0, 1.0, 7), True),
+        (FailureRecord(3, 9.0, 1.0, 7), True),
+        (FailureRecord(2, 6.0, 1.0, 7), False),
+        (FailureRecord(1, 5.0, 1.0, 7), False),
+        (FailureRecord(3, 9.0, 1.0, 8), False),
         (None, False),
     ],
 )
 def test_a_record_is_held_by_its_equal_and_by_one_of_more_failures_of_its_message(
-    other: Failed | None, *, holds: bool
+    other: FailureRecord | None, *, holds: bool
 ) -> None:
-    assert Failed(2, 5.0, 1.0, 7).is_counted_in(other) is holds
+    assert FailureRecord(2, 5.0, 1.0, 7).is_counted_in(other) is holds

@@ -1,4 +1,4 @@
-"""One route, compiled: what it asks of a request beyond host and path, and which backend gets it."""
+"""One route, compiled: its conditions on headers and query, and the choice of its backend."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from urllib.parse import parse_qsl
 from msgspec import Struct
 
 from runner.core.http import path, precedence
-from runner.core.http.backend import Publish, Request
+from runner.core.http.backend import Publish, RequestBackend
 from runner.core.http.filters import Filter
 from runner.core.http.route import Pattern, Route, Weighted
 
 
 class HeadersAndQuery:
-    """What a request is asked for beyond host, path and method; its query is taken apart once, and only if a route asks for it."""
+    """Headers and query of one request; the query is parsed once, and only if a route has a condition on it."""
 
     __slots__ = ("_parameters", "_query", "headers")
 
@@ -39,19 +39,19 @@ class HeadersAndQuery:
         return self._parameters.get(name)
 
 
-class Target(Struct, frozen=True):
-    """A backend with everything that can be known of it before a request."""
+class CompiledBackend(Struct, frozen=True):
+    """A backend with all that can be computed before a request comes."""
 
     weighted: Weighted
     filters: tuple[Filter, ...]
     subject: str
-    """Without names: it is the same for all requests."""
+    """The backend's subject; without names it is the same for all requests. Empty: the backend has none."""
     rendered: bool
     """Whether the names of the subject have to be filled in."""
 
 
-class Entry:
-    """A route as the table asks it."""
+class CompiledRoute:
+    """A route as the table uses it."""
 
     __slots__ = (
         "_bounds", "_headers", "_positions", "_query", "_targets", "conditional", "methods", "rank", "route", "total",
@@ -60,19 +60,19 @@ class Entry:
     def __init__(self, route: Route, number: int) -> None:
         self.route = route
         self.methods = frozenset(route.methods)
-        """Empty: every method."""
+        """The methods of the route; empty: every method."""
         if route.source == "own" and "GET" in self.methods:
             self.methods |= {"HEAD"}
         self._headers = tuple((each.name.encode(), each.value.encode()) for each in route.headers)
         self._query = route.query
         self.conditional = bool(route.headers or route.query)
-        """Whether `holds` has anything to look at."""
+        """Whether the route has conditions for `holds` to check."""
         self._positions = _positions(route)
         self._targets = tuple(_target(route, each) for each in route.backends)
         self._bounds = list(accumulate(each.weight for each in route.backends))
         self.total = self._bounds[-1]
         self.rank: Any = (*precedence.rank(route), number)
-        """Among routes of the same host and path the smallest precedes."""
+        """Of the routes with the same host and path, the one with the smallest rank goes first."""
 
     def holds(self, asked: HeadersAndQuery) -> bool:
         """Whether the request has the headers and the query parameters of the route."""
@@ -81,14 +81,14 @@ class Entry:
         )
 
     def params(self, asked: str) -> dict[str, str]:
-        """The tokens of a path in its one form."""
+        """The tokens in a path of canonical form."""
         if not self._positions:
             return {}
         segments = asked.split("/")
         return {name: path.value(segments[position]) for name, position in self._positions}
 
-    def target(self, luck: Callable[[], float]) -> Target:
-        """One of the backends, by their weights; luck is asked where there are several."""
+    def target(self, luck: Callable[[], float]) -> CompiledBackend:
+        """Choose one of the backends by their weights; `luck`, a random number, is used only if there are several."""
         if len(self._targets) == 1:
             return self._targets[0]
         return self._targets[bisect_right(self._bounds, luck() * self.total)]
@@ -102,9 +102,9 @@ def _positions(route: Route) -> tuple[tuple[str, int], ...]:
     return tuple((name, position) for name, position in named if name is not None)
 
 
-def _target(route: Route, weighted: Weighted) -> Target:
+def _target(route: Route, weighted: Weighted) -> CompiledBackend:
     backend = weighted.backend
     filters = route.filters + weighted.filters
-    if not isinstance(backend, (Request, Publish)):
-        return Target(weighted, filters, "", rendered=False)
-    return Target(weighted, filters, backend.subject.text, rendered=bool(backend.subject.names))
+    if not isinstance(backend, (RequestBackend, Publish)):
+        return CompiledBackend(weighted, filters, "", rendered=False)
+    return CompiledBackend(weighted, filters, backend.subject.text, rendered=bool(backend.subject.names))
