@@ -1,5 +1,7 @@
 """JetStream's error codes (`err_code`) that the runner handles; beside each is the server's own text."""
 
+ACCOUNT_EXCEEDED = 10002  # resource limits exceeded for account
+NO_SUITABLE_PEERS = 10005  # no suitable peers for placement: the text says why
 CONSUMER_NOT_FOUND = 10014  # consumer not found
 INSUFFICIENT_RESOURCES = 10023  # insufficient resources
 MAXIMUM_CONSUMERS = 10026  # maximum consumers limit reached
@@ -13,6 +15,7 @@ STREAM_NAME_IN_USE = 10058  # stream name already in use with a different config
 STREAM_NOT_FOUND = 10059  # stream not found
 SUBJECTS_OVERLAP = 10065  # subjects overlap with an existing stream
 WRONG_LAST_SEQUENCE = 10071  # wrong last sequence: {seq}; a compare-and-set that came too late
+NOT_CLUSTERED = 10074  # replicas > 1 not supported in non-clustered mode
 STORE_FAILED = 10077  # storing a message failed: maximum messages exceeded, and the stream's other limits
 HEADER_EXCEEDS_MAXIMUM = 10097  # header size exceeds maximum allowed of 64k
 WORK_QUEUE_UNFILTERED = 10099  # multiple non-filtered consumers not allowed on workqueue stream
@@ -26,9 +29,19 @@ BATCH_INCOMPLETE = 10176  # atomic publish batch is incomplete
 BATCH_DUPLICATE = 10201  # atomic publish batch contains duplicate message id
 BATCHES_IN_FLIGHT = frozenset({10210, 10211})  # atomic, batch publish too many inflight
 
-UNDECIDED = range(10000, 10010)
-"""The cluster has no leader, or the server that answered is not the leader: no decision was made."""
-FULL = frozenset({INSUFFICIENT_RESOURCES, MEMORY_EXCEEDED, STORAGE_EXCEEDED, STORE_FAILED})
+UNDECIDED = range(10004, 10010)
+"""The cluster has no leader, the server that answered is not the leader, or servers are away: no decision was made."""
+FULL = frozenset(
+    {
+        ACCOUNT_EXCEEDED,
+        INSUFFICIENT_RESOURCES,
+        MEMORY_EXCEEDED,
+        STORAGE_EXCEEDED,
+        STORE_FAILED,
+    }
+)
+FEW_SERVERS = frozenset({NO_SUITABLE_PEERS, NOT_CLUSTERED})
+"""The cluster has fewer servers than the stream wants replicas, or does not know that they are up."""
 TOO_LARGE = frozenset({MESSAGE_EXCEEDS_MAXIMUM, HEADER_EXCEEDS_MAXIMUM})
 BUSY = frozenset({DUPLICATE_IN_PROCESS, WRONG_LAST_SEQUENCE_YET, BATCH_INCOMPLETE, *BATCHES_IN_FLIGHT})
 """The same Msg-Id is being stored, a batch was abandoned on its way, or too many are in flight. The write is tried again; this is never a

@@ -152,6 +152,10 @@ async def ensure(connection: Connection, name: str, *, must: bool = False) -> No
                 f"stream {name} cannot be created: {error}",
                 hint=f"another stream captures {', '.join(wanted['subjects'])}; give that one narrower subjects",
             ) from None
+        if error.code in codes.FEW_SERVERS:
+            count = connection.replicas
+            text = f"stream {name} with {count} replicas cannot be created: {error}"
+            raise ServerError(text, code=error.code, hint=error.hint) from None
         if error.code != codes.STREAM_NAME_IN_USE:
             raise
     existing = (await connection.api(f"STREAM.INFO.{name}"))["config"]

@@ -37,6 +37,7 @@ CONFIRM_SECONDS = 5.0
 BATCH_LIMIT = 1000
 """Most messages in one atomic batch: the server's own limit."""
 BATCHES_IN_FLIGHT = 16
+MORE_SERVERS = "start the other servers, or ask for fewer replicas: each replica needs a server of its own"
 
 
 class ApiError(msgspec.Struct):
@@ -221,11 +222,14 @@ def read_ack(body: bytes, stream: str = "") -> PubAck:
         raise Elsewhere(f"{ack.stream}, not {stream}: {text}", code=error.err_code)
     if error.err_code in codes.FULL:
         raise StreamFull(
-            text, code=error.err_code, hint="raise the stream's limits or let it discard old messages"
+            text,
+            code=error.err_code,
+            hint="raise the limits of the stream or of the account, or let the stream discard old messages",
         )
     if error.err_code in codes.TOO_LARGE:
         raise TooLarge(text, code=error.err_code, hint="raise the stream's max_msg_size")
-    raise ServerError(text, code=error.err_code)
+    hint = MORE_SERVERS if error.err_code in codes.FEW_SERVERS else ""
+    raise ServerError(text, code=error.err_code, hint=hint)
 
 
 def limit_incomplete(

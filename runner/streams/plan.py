@@ -17,7 +17,7 @@ from runner.core.streams.config import Change, DeclaredStream, difference, merge
 from runner.core.streams.plan import ConsumerPlan, Plan, StreamPlan, action, order
 from runner.core.subject import overlaps
 from runner.errors import JetrunnerError, ServerError
-from runner.jetstream import interest
+from runner.jetstream import codes, interest
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, holdings, real_streams, stream_info
 from runner.jetstream.ownstreams import STREAMS
@@ -116,7 +116,8 @@ async def apply_streams(
             await _surely(connection, f"STREAM.{verb}.{stream.name}", stream.config)
         except ServerError as error:
             before = f"; applied before it: {', '.join(done)}" if done else ""
-            what = "does not answer about" if unanswered(error) else "refuses"
+            answered = error.code in codes.FEW_SERVERS or not unanswered(error)
+            what = "refuses" if answered else "does not answer about"
             raise type(error)(
                 f"{stream.file}: the server {what} the stream {stream.name}: {error}{before}",
                 code=error.code,

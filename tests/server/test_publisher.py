@@ -118,6 +118,47 @@ async def test_a_full_stream_is_waited_for_and_filled_once_there_is_room(
         assert (await waiting).seq == 3
 
 
+SMALL_ACCOUNT = """
+    accounts {
+        SMALL { jetstream: {max_file: 100KB}, users: [{user: small, password: small}] }
+    }
+    no_auth_user: small
+"""
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["a message", "a batch"])
+async def test_a_full_account_is_waited_for_and_filled_once_there_is_room(
+    connected: Connects, make_server: Callable[..., NatsServer], *, batch: bool
+) -> None:
+    """nats-server answers with 10002, which is neither a limit of the stream nor an error of a moment without a leader."""
+    server = make_server(SMALL_ACCOUNT)
+    async with RawJetStream.connect(server.url) as js, connected(server.url) as connection:
+        await js.create("PAID", ["paid.>"], allow_atomic=True)
+        await js.create("FILLED", ["filled"])
+
+        async def fill() -> None:
+            for _ in range(100):
+                await connection.publisher.publish_surely(Outgoing("filled", b"x" * 2_000), 0.2)
+
+        with pytest.raises(StreamFull, match="resource limits exceeded for account") as caught:
+            await fill()
+        assert "of the account" in caught.value.hint
+
+        async def publish(patience: float) -> PubAck:
+            large = [Outgoing("paid.1", b"x" * 2_000)] * 2
+            if batch:
+                return await connection.publisher.publish_together(large, patience)
+            return await connection.publisher.publish_surely(large[0], patience)
+
+        with pytest.raises(StreamFull, match="resource limits exceeded for account"):
+            await publish(0.2)
+        waiting = asyncio.create_task(publish(math.inf))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        await js.api("STREAM.PURGE.FILLED")
+        assert (await waiting).stream == "PAID"
+
+
 async def test_a_batch_is_stored_whole_and_a_second_time_not_at_all(
     connected: Connects, nats_server: NatsServer, js: RawJetStream
 ) -> None:

@@ -65,6 +65,11 @@ async def test_what_hangs_on_a_stream_that_the_server_cannot_tell_of_waits_and_t
     """A stream with one replica, whose server is away, is missing in the list for as long as that lasts."""
     project = make_project(functions={"ledger": source()}, streams=streams(4, replicas=3), nats=cluster.url)
     await project.applied()
+    # Our own streams are there before a server is away: one that is made then may find too few servers for its replicas.
+    before = project.start("run")
+    await before.seen("ready: ", within=30)
+    before.terminate()
+    assert await before.ended(within=40) == 0
     async with RawJetStream.connect(cluster.url) as js:
         await js.create("FOREIGN", ["foreign.>"])
     away = await cluster.leader("FOREIGN")

@@ -15,6 +15,7 @@ from runner.core.streams.plan import Plan
 from runner.errors import JetrunnerError, NoStream, ServerError
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.inventory import real_streams
+from runner.jetstream.ownstreams import ensure_all
 from runner.streams.consumers import plan_consumers, uncaptured
 from runner.streams.plan import apply_streams, load_streams, plan_streams, subjects_of_streams
 from tests.support.cluster import Cluster
@@ -222,8 +223,9 @@ async def test_what_only_the_server_can_refuse_names_the_file(connection: Connec
     declared = declare(orders=ORDERS + "num_replicas = 3")
     with pytest.raises(
         ServerError, match=r"streams/orders.toml: the server refuses the stream ORDERS: .*replicas"
-    ):
+    ) as caught:
         await apply_streams(connection, declared)
+    assert "fewer replicas" in caught.value.hint
 
 
 async def durable(js: RawJetStream, stream: str, name: str, subject: str, **fields: Any) -> None:
@@ -314,3 +316,17 @@ async def test_a_replicated_stream_is_created_repeated_and_never_thinned(
         assert actions(await plan_streams(connection, three)) == {"ORDERS": "same"}
         one = declare(orders=ORDERS + "num_replicas = 1")
         assert "fewer than 3 replicas" in reasons(await plan_streams(connection, one))
+
+
+async def test_too_few_servers_for_the_replicas_are_named_with_the_stream(
+    cluster: Cluster, declare: Any
+) -> None:
+    async with connect(Settings(nats_url=cluster.url)) as connection:
+        with pytest.raises(
+            ServerError, match=r"JETRUNNER with 5 replicas cannot be created: no .*peers"
+        ) as own:
+            await ensure_all(connection, replicas=5)
+        with pytest.raises(ServerError, match=r"orders.toml: .* the stream ORDERS: no .*peers") as declared:
+            await apply_streams(connection, declare(orders=ORDERS + "num_replicas = 5"))
+    assert "start the other servers" in own.value.hint
+    assert declared.value.hint == own.value.hint
