@@ -42,6 +42,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def interleave(section: str, contenders: Sequence[Contender], arena: Arena) -> list[Result]:
+    """Run each contender in each round, every round beginning with another one; nothing if all are missing here."""
+    if not contenders:
+        return []
     samples: dict[str, list[Sample]] = {one.name: [] for one in contenders}
     for number in range(arena.rounds):
         turn = number % len(contenders)

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import anyio
 import click
 
 from runner.cli import askedfunctions, backlog, failure, functions, hour, loop, options, printed, times
@@ -31,7 +30,6 @@ from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.parked import Parked
 from runner.jetstream.server import check_server
 
-WATCH_SECONDS = 1.0
 HEADS = [
     "FUNCTION",
     "INSTANCE",
@@ -102,8 +100,7 @@ def status_command(watch: bool, output: str) -> None:
         async with session(place.settings) as connection:
             await check_server(connection)
             await once(connection)
-            while watch:
-                await anyio.sleep(WATCH_SECONDS)
+            while watch:  # each waits a second for the answers of the instances
                 await once(connection)
 
     try:

@@ -16,6 +16,8 @@ from runner.errors import UsageError
 from runner.jetstream import tolerant
 from runner.jetstream.connection import Connection
 
+ANSWER_SECONDS = 1.0
+"""How long a command waits for the answers of instances: one whose loop is busy answers late."""
 PATIENCE_SECONDS = 1.5
 """How long an instance may take to say what it reads before it counts as gone."""
 MOST = 10_000
@@ -30,7 +32,7 @@ def subject(project: str) -> str:
 async def collect(
     connection: Connection,
     project: str,
-    timeout: float = 0.5,
+    timeout: float = ANSWER_SECONDS,
     about: Question | None = None,
     expected: Collection[str] = (),
 ) -> list[dict[str, Any]]:

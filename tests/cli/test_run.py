@@ -181,11 +181,11 @@ def alive(pid: int) -> bool:
 
 
 async def test_every_worker_has_health_on_a_port_of_its_own(shop: Project) -> None:
-    port = free_port()
+    port = free_port(2)
     runner = shop.start("run", "--workers", "2", "--health", f"127.0.0.1:{port}")
     await runner.seen("worker 1 of 2 is ready")
     await runner.seen("worker 2 of 2 is ready")
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
         for number in range(2):
             assert (await http.get(f"http://127.0.0.1:{port + number}/readyz")).status_code == 200
     runner.terminate()

@@ -76,7 +76,7 @@ async def test_an_hours_requests_outlive_the_instances_and_are_those_of_the_metr
         late = await asker.ask("quotes.late", header=AT_ONCE)
         assert (late.code, late.not_started) == (408, "expired")
         assert (await slow).body == b"slow"
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         found = [(await client.get(f"/orders/{each}")).status_code for each in (1, 2, 3, 404, 500, "x")]
         assert found == [200, 200, 200, 422, 500, 422]
 

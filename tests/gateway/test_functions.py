@@ -271,7 +271,7 @@ async def test_large_json_is_compressed_for_who_takes_it(serving: Serving) -> No
     async def large() -> list[str]:
         return ["abc"] * 1_000
 
-    async with serving(large) as (app, _), httpx.AsyncClient(base_url=app.http) as client:
+    async with serving(large) as (app, _), httpx.AsyncClient(base_url=app.http, timeout=30) as client:
         answer = await client.get("/large", headers={"Accept-Encoding": "gzip"})
         assert answer.headers["content-encoding"] == "gzip"
         assert int(answer.headers["content-length"]) < 200

@@ -19,7 +19,7 @@ from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 WAITING = 9_000
 LEDGER = """

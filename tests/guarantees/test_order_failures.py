@@ -16,7 +16,7 @@ from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 STREAMS = {
     "ledger": 'name = "LEDGER"\nsubjects = ["ledger.*.posted"]',
     "audit": 'name = "AUDIT"\nsubjects = ["audit.*"]',

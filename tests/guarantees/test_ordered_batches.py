@@ -329,7 +329,6 @@ async def test_a_key_is_parked_behind_what_fails_in_a_batch_and_comes_back_in_or
 # -- kills and resizes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("batch_by", ["key", "shard"])
 async def test_batches_keep_their_order_while_instances_and_the_server_are_killed_and_shards_change(
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream, batch_by: str

@@ -233,7 +233,6 @@ async def test_who_skips_too_late_has_removed_no_dead_letter(
     assert len(await shop.dead()) == 2
 
 
-@pytest.mark.timeout(180)
 async def test_nothing_but_the_skipped_is_lost_while_instances_are_killed(shop: Shop) -> None:
     """Three instances, two keys; whenever a key is parked its head is skipped, and an instance is killed."""
     await shop.open(CHARGE)

@@ -19,7 +19,7 @@ from tests.support.order import source
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 
 @asynccontextmanager

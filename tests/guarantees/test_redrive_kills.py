@@ -16,7 +16,7 @@ from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 STREAMS = {
     "ledger": 'name = "LEDGER"\nsubjects = ["ledger.{account}.posted"]\n[shards]\ncount = 6\nby = ["account"]'

@@ -20,7 +20,7 @@ from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 SHARDS = 2
 BY_HAND = """
 import asyncio

@@ -19,7 +19,7 @@ from tests.support.ownerships import CLAIMS
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 
 async def test_a_claim_that_its_owner_does_not_hold_keeps_no_resize_waiting(

@@ -24,7 +24,7 @@ from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 KEYS = "$KV.jetrunner.failures.shop.post.1.0."
 STORED = 1_700_000_000_000_000_000

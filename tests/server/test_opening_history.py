@@ -17,7 +17,7 @@ from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 READER = OrderedReader("post", "LEDGER", "ledger.*")
 

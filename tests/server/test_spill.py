@@ -21,7 +21,7 @@ from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 COUNT = 60
 

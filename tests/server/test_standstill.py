@@ -14,7 +14,7 @@ from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 STREAMS = {"ledger": 'name = "LEDGER"\nsubjects = ["ledger.*.posted"]'}
 POST = """

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from tests.support.eventually import eventually
-from tests.support.jetstream import ApiError, RawJetStream
+from tests.support.jetstream import RawJetStream
 from tests.support.port import free_port
 from tests.support.server import NatsServer
 
@@ -66,10 +65,7 @@ class Cluster:
                 return True
 
             await eventually(takes_a_stream, within=within)
-            with suppress(
-                ApiError
-            ):  # it is gone already where the first answer was lost, and it was asked for twice
-                await js.api("STREAM.DELETE.READY")
+            await js.api("STREAM.DELETE.READY")
 
     async def leader(self, stream: str) -> NatsServer:
         """The server that leads a stream."""

@@ -19,6 +19,8 @@ from msgspec import Struct
 from nats.aio.client import Client
 
 NO_MESSAGE = 10037
+GONE = frozenset({10014, 10043, 10057, 10059})
+"""Codes for a consumer, a message (two) and a stream that is not there."""
 
 
 class ApiError(Exception):
@@ -67,18 +69,22 @@ class RawJetStream:
         finally:
             await client.close()
 
-    async def api(self, subject: str, body: object = None, *, within: float = 10.0) -> dict[str, Any]:
+    async def api(self, subject: str, body: object = None, *, within: float = 30.0) -> dict[str, Any]:
         """Call `$JS.API.<subject>`; ApiError when the server refuses.
 
-        Asked again every half second: an answer is lost when the server is killed, or not led yet.
+        Asked again every half second: an answer is lost when the server is killed, or not led yet. A deletion is asked
+        for again after 10 s only: a busy server answers late, and a second one would delete what was made anew meanwhile.
         """
         payload = b"" if body is None else json.dumps(body).encode()
         deadline = time.monotonic() + within
+        deletes = ".DELETE." in subject
+        asked = 0
         while True:
             left = deadline - time.monotonic()
+            asked += 1
             try:
                 answer = await self.client.request(
-                    f"$JS.API.{subject}", payload, timeout=min(0.5, max(left, 0.01))
+                    f"$JS.API.{subject}", payload, timeout=min(10.0 if deletes else 0.5, max(left, 0.01))
                 )
                 break
             except (
@@ -91,7 +97,10 @@ class RawJetStream:
                 await anyio.sleep(0.02)
         result: dict[str, Any] = json.loads(answer.data)
         if "error" in result:
-            raise ApiError(result["error"].get("err_code", 0), result["error"].get("description", ""))
+            code = result["error"].get("err_code", 0)
+            if deletes and asked > 1 and code in GONE:
+                return {"success": True}  # it is gone: the answer to an earlier request was lost
+            raise ApiError(code, result["error"].get("description", ""))
         return result
 
     async def create(self, name: str, subjects: list[str], **fields: Any) -> dict[str, Any]:
@@ -111,7 +120,7 @@ class RawJetStream:
         body: object = b"",
         headers: Mapping[str, str] | None = None,
         *,
-        within: float = 5.0,
+        within: float = 20.0,
     ) -> int:
         """Publish and return the confirmed sequence. Bytes and str go as they are, everything else as JSON."""
         data = (

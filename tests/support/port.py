@@ -17,7 +17,7 @@ import tempfile
 from collections import deque
 from pathlib import Path
 
-LOW, HIGH = 10_000, 30_000
+LOW, HIGH = 10_000, 20_000  # `runner dev` takes its ports from 20,000 on
 _luck = random.Random(os.urandom(8))  # not the module's: a reseeded one would hand every test the same ports
 HELD = 200
 """Ports that a process holds at most: the servers of older ones are gone, and each costs an open file."""
@@ -25,11 +25,14 @@ _held: deque[int] = deque()
 """Open files, each with the lock of a port; the oldest first."""
 
 
-def free_port() -> int:
-    """A port that nothing listens on, and that no other test is given until this process has asked for 200 more."""
+def free_port(count: int = 1) -> int:
+    """A port that nothing listens on, and that no other test is given until this process has asked for 200 more.
+
+    With `count`, the first of so many ports in a row.
+    """
     while True:
         port = _luck.randrange(LOW, HIGH)
-        if _is_free(port) and _is_ours(port):
+        if all(_is_free(each) and _is_ours(each) for each in range(port, port + count)):
             return port
 
 

@@ -88,7 +88,7 @@ class RunnerProcess:
         """Everything it has said so far, standard output first."""
         return "\n".join([*self.stdout, *self.stderr])
 
-    def line(self, pattern: str, *, within: float = 20.0) -> str:
+    def line(self, pattern: str, *, within: float = 60.0) -> str:
         """Block until a line of either output matches the regular expression, and return that line.
 
         AssertionError with everything said when it ends before, or after `within` seconds.
@@ -96,7 +96,7 @@ class RunnerProcess:
         until(lambda: self._look(pattern) or not self.running, within=within)
         return self._look(pattern) or self._explain(pattern)
 
-    async def seen(self, pattern: str, *, within: float = 20.0) -> str:
+    async def seen(self, pattern: str, *, within: float = 60.0) -> str:
         """`line` for async tests: the loop goes on while it waits."""
         await eventually(lambda: self._look(pattern) or not self.running, within=within)
         return self._look(pattern) or self._explain(pattern)
@@ -126,7 +126,7 @@ class RunnerProcess:
         """SIGCONT the process."""
         self.signal(signal.SIGCONT)
 
-    def wait(self, *, within: float = 20.0) -> int:
+    def wait(self, *, within: float = 60.0) -> int:
         """Its exit code once it has ended by itself; AssertionError when it has not within the time."""
         try:
             code = self._process.wait(within)
@@ -136,7 +136,7 @@ class RunnerProcess:
             reader.join(5)
         return code
 
-    async def ended(self, *, within: float = 20.0) -> int:
+    async def ended(self, *, within: float = 60.0) -> int:
         """`wait` for async tests."""
         await eventually(lambda: not self.running, within=within)
         return self.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,11 @@ ENVIRONMENT_KEPT = {
     "SSL_CERT_FILE",
     "COVERAGE_PROCESS_START",
 }
+
+WAITING = re.compile(
+    r"^waiting: (the cluster has no leader that answers|the connection is lost); at most .*\n", re.MULTILINE
+)
+"""What a command says when a busy server has not answered for a second; not what any test is about."""
 
 
 class Project:
@@ -73,7 +79,7 @@ class Project:
         Python would take a text of the same length, written within the same second, for the one that it compiled before.
         """
         file = self.root / "functions" / f"{module}.py"
-        file.write_text(dedent(source))
+        write(file, dedent(source))
         for compiled in (file.parent / "__pycache__").glob(f"{module}.*.pyc"):
             compiled.unlink()
         return file
@@ -81,7 +87,7 @@ class Project:
     def stream(self, file: str, text: str) -> Path:
         """Write `streams/<file>.toml`."""
         path = self.root / "streams" / f"{file}.toml"
-        path.write_text(dedent(text))
+        write(path, dedent(text))
         return path
 
     async def applied(self) -> None:
@@ -96,7 +102,7 @@ class Project:
         return process
 
     def runner(
-        self, *arguments: str, stdin: str | None = None, within: float = 30.0, **environment: str
+        self, *arguments: str, stdin: str | None = None, within: float = 60.0, **environment: str
     ) -> Finished:
         """Run `runner <arguments>` to its end."""
         with TemporaryFile("w+") as given, TemporaryFile("w+") as told, TemporaryFile("w+") as said:
@@ -120,9 +126,9 @@ class Project:
             for file in (told, said):
                 file.seek(0)
                 texts.append(file.read())
-            return Finished(code, *texts)
+            return Finished(code, texts[0], WAITING.sub("", texts[1]))
 
-    def json(self, *arguments: str, within: float = 30.0, code: int = 0, **environment: str) -> Any:
+    def json(self, *arguments: str, within: float = 60.0, code: int = 0, **environment: str) -> Any:
         """Run `runner <arguments> --output json`, expect this exit code, and return the document."""
         done = self.runner(*arguments, "--output", "json", within=within, **environment)
         assert done.code == code, f"exit {done.code}:\n{done.stderr}"
@@ -142,3 +148,10 @@ class Project:
         """Destroy whatever still runs."""
         for process in self._started:
             process.destroy()
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file in one step, so that nobody who watches it sees half of it."""
+    whole = file.with_suffix(".tmp")
+    whole.write_text(text)
+    whole.replace(file)

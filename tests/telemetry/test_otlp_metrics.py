@@ -104,7 +104,7 @@ async def test_every_figure_of_metrics_is_sent(
     assert wait.start_time_unix_nano < wait.time_unix_nano <= time.time_ns()
     took = points(body)["jetrunner_duration_seconds"]["charge",]
     assert {each.trace_id.hex() for each in took.exemplars} == {"5" * 32}
-    async with httpx.AsyncClient() as asking:
+    async with httpx.AsyncClient(timeout=30) as asking:
         text = (await asking.get(f"http://127.0.0.1:{health}/metrics")).text
     shown = set(re.findall(r"^# TYPE (\S+) (?:gauge|histogram)", text, re.MULTILINE))
     shown |= {
@@ -247,7 +247,7 @@ async def test_a_real_collector_shows_prometheus_the_names_of_metrics(
         await js.publish("orders.ok", b"x")
 
         async def shown() -> bool:
-            async with httpx.AsyncClient() as asking:
+            async with httpx.AsyncClient(timeout=30) as asking:
                 try:
                     text = (await asking.get(f"http://127.0.0.1:{page}/metrics")).text
                 except httpx.TransportError:

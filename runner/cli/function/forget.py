@@ -17,7 +17,7 @@ from runner.core import identity
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.connection import Connection
 from runner.jetstream.leftovers import Forgetting, Leftovers
-from runner.runtime.snapshots import collect
+from runner.runtime.snapshots import PATIENCE_SECONDS, collect
 
 
 @click.command(
@@ -84,7 +84,8 @@ def forget_command(name: str, yes: bool, dry_run: bool, output: str) -> None:
 
 
 async def _require_gone(connection: Connection, project: str, name: str) -> None:
-    running = [each for each in await collect(connection, project) if name in each["functions"]]
+    told = await collect(connection, project, PATIENCE_SECONDS)
+    running = [each for each in told if name in each["functions"]]
     if running:
         raise JetrunnerError(
             f"{name} runs in {', '.join(each['instance'] for each in running)}", hint="stop that first"
