@@ -8,9 +8,10 @@ Rule 3: a message that another instance may have by now, since the server did no
         again: it has come again, or will, by itself.
 Rule 4: after silence for twice the heartbeat or more, a lost connection or a status, no message counts as out: the pull asks again.
         The server may still hold requests that were written off like this: what it says of them later does not count.
-Rule 5: a request limits its bytes, within what all pulls of the process may have in flight (`inflight.py`). A pull learns how large
+Rule 5: each request has a reply of its own: of two with one reply, a replicated consumer may tell only of one that it has ended.
+Rule 6: a request limits its bytes, within what all pulls of the process may have in flight (`inflight.py`). A pull learns how large
         its messages are, and has fewer large ones in flight.
-Rule 6: answers are kept back until the stream was found to be the same on this connection (`withheld.py`).
+Rule 7: answers are kept back until the stream was found to be the same on this connection (`withheld.py`).
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ class Pull:
         self._wire.pulls.add(self)
         self._deliver = deliver
         self._missing = missing
-        self._epoch, self._out, self._round = -1, 0, b"0"
-        """The round names the present requests; it changes when they are written off."""
+        self._epoch, self._out, self._round, self._number = -1, 0, b"0", 0
+        """The replies of the present requests begin with the round; it changes when they are written off."""
         self._heard = self._not_before = self._watched = 0.0
         self._last: tuple[bytes | None, bytes] | None = None
         """Headers and body of the newest message since the last look."""
@@ -246,9 +247,9 @@ class Pull:
         most, weight = self._caps.batch, self._weight
         expires = min(weight.expires, self.expires, self._caps.expires)
         timing = int(expires * 1e9), int(min(self.heartbeat, expires / 2) * 1e9)
-        reply = self._inbox + self._round
+        self._number += 1
+        reply = b"%b%b-%d" % (self._inbox, self._round, self._number)
         if large:
-            reply += b"-%d" % weight.number
             size, length = weight.ask(reply, min(size, most), self._caps.size, now + expires)
             self._wire.publish_known(self._next, REQUEST % (size, *timing, length), reply)
         else:
@@ -256,7 +257,7 @@ class Pull:
             for asked in range(0, size, most):
                 batch = min(most, size - asked)
                 request = REQUEST % (batch, *timing, min(batch * weight.part, self._caps.size))
-                self._wire.publish_known(self._next, request, reply)
+                self._wire.publish_known(self._next, request, b"%b-%d" % (reply, asked))
         self._out += size
         weight.asked(size)
 
@@ -305,14 +306,12 @@ class Pull:
         self._deliver(new)
 
     def _status(self, subject: bytes, header: bytes | None) -> None:
-        large = subject != (known := self._inbox + self._round)
-        if large and not subject.startswith(known + b"-"):
+        if not subject.startswith(self._inbox + self._round + b"-"):
             return
         now = self._heard = clock()
         if header is not None and header.startswith(COMPLETED):
-            if large:
-                self._weight.ended(subject)
-                self.wake()
+            self._weight.ended(subject)
+            self.wake()
             return
         code, text = headers.status(header or b"") or (100, "")
         if code == 100:

@@ -40,8 +40,6 @@ class Weight:
         """Bytes that are here, if messages are large."""
         self.coming = 0
         """Bytes that were asked for and may still come, if messages are large."""
-        self.number = 0
-        """The number of the next request."""
         self._granted = 0
         self._unbounded = False
         """Whether the next message is larger than the server's limit says: it has to be asked for without a limit of bytes."""
@@ -95,7 +93,6 @@ class Weight:
 
     def ask(self, request: bytes, messages: int, most: int, until: float) -> tuple[int, int]:
         """Enter a request with the granted bytes, at most `most`; gives its number of messages, and its bytes (0: no limit)."""
-        self.number += 1
         alone = self._unbounded or most < self._need
         length = self._granted if alone else min(self._granted, most)
         self._requests[request] = length, until + LATE_SECONDS

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import anyio
 import pytest
@@ -19,10 +20,12 @@ from runner.jetstream.delivery import Delivery
 from runner.jetstream.inflight import InFlight
 from runner.jetstream.pull import Pull
 from runner.jetstream.reader import abort
+from runner.jetstream.weight import AHEAD_EXPIRES_SECONDS
 from tests.server.conftest import Connects
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
+from tests.support.links import linked_cluster
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
 
@@ -33,13 +36,13 @@ class Reader:
     """A pull of one durable on `orders.>` that keeps what arrives; a test settles it."""
 
     def __init__(
-        self, connection: Connection, limit: int, deliver: Callable[[Delivery], None] | None
+        self, connection: Connection, limit: int, deliver: Callable[[Delivery], None] | None, ahead: int = 0
     ) -> None:
         self.connection = connection
         self.arrived: list[Delivery] = []
         self.missing = 0
         self._deliver = deliver
-        self.pull = Pull(connection, "ORDERS", "shop-charge", limit, self._take, self._gone)
+        self.pull = Pull(connection, "ORDERS", "shop-charge", limit, self._take, self._gone, ahead)
 
     def _take(self, delivery: Delivery) -> None:
         self.arrived.append(delivery)
@@ -65,10 +68,14 @@ class Reader:
 
 @asynccontextmanager
 async def reading(
-    connection: Connection, *, limit: int = 10, deliver: Callable[[Delivery], None] | None = None
+    connection: Connection,
+    *,
+    limit: int = 10,
+    deliver: Callable[[Delivery], None] | None = None,
+    ahead: int = 0,
 ) -> AsyncIterator[Reader]:
     """A reader at work."""
-    reader = Reader(connection, limit, deliver)
+    reader = Reader(connection, limit, deliver, ahead)
     await reader.ensure()
     async with anyio.create_task_group() as tasks:
         await reader.pull.open()
@@ -433,3 +440,51 @@ async def test_a_pull_that_may_take_nothing_keeps_no_other_from_its_bytes(
             tasks.start_soon(each.watch)
         await eventually(lambda: readers[3].pull._out, within=6)  # the first two rest after 2 s
         tasks.cancel_scope.cancel()
+
+
+async def test_no_two_requests_have_one_reply(
+    connected: Connects, nats_server: NatsServer, js: RawJetStream
+) -> None:
+    """Of two with one reply, a replicated consumer may tell only of one that it has ended: the other's messages would count as out."""
+    replies: list[str] = []
+
+    async def note(message: Msg) -> None:
+        replies.append(message.reply)
+
+    await js.create("ORDERS", ["orders.>"])
+    await js.client.subscribe("$JS.API.CONSUMER.MSG.NEXT.ORDERS.shop-charge", cb=note)
+    async with connected(nats_server.url) as connection:
+        wanted = consumer.config("shop-charge", "orders.>", "all", "charge")
+        await consumer.ensure(connection, "ORDERS", wanted)
+        config = (await js.consumer("ORDERS", "shop-charge"))["config"]
+        await js.api(
+            "CONSUMER.CREATE.ORDERS.shop-charge",
+            {"stream_name": "ORDERS", "config": config | {"max_batch": 4}, "action": "update"},
+        )
+        async with reading(connection, deliver=acknowledge):
+            await fill(js, 100)
+            await eventually(lambda: js.settled("ORDERS", "shop-charge"))
+    assert len(replies) > 10
+    assert len({*replies}) == len(replies)
+
+
+@pytest.mark.slow
+async def test_what_a_replicated_consumer_was_asked_for_stays_known_under_load(tmp_path: Path) -> None:
+    async with linked_cluster(tmp_path) as (cluster, links), RawJetStream.connect(cluster.url) as js:
+        await js.create("ORDERS", ["orders.>"], num_replicas=3)
+        async with (
+            connect(Settings(nats_url=cluster.url)) as connection,
+            reading(connection, limit=256, deliver=acknowledge, ahead=4096) as reader,
+        ):
+            for link in links:
+                link.delay(0.005)  # so a delivery is almost always on its way to its quorum
+            for _ in range(1500):
+                await js.client.publish("orders.1", b"x")
+                await asyncio.sleep(0.002)
+            await eventually(partial(arrived, reader, 1500))
+            await asyncio.sleep(2 * AHEAD_EXPIRES_SECONDS)  # what was asked for ahead has ended
+            reader._deliver = None
+            reader.pull.is_open = False  # it asks for no more
+            asked = reader.pull._out
+            await fill(js, 500)
+            await eventually(lambda: len(reader.pull.unsettled) >= asked)
