@@ -17,6 +17,8 @@ from runner.core.address import Address
 from runner.core.subject import overlaps
 
 PREFIX = "_jetrunner"
+NOWHERE = 1 << 62
+"""Named as the sequence of a fence in a stream that is not there: no stream has it, so each refuses an output that names it."""
 FEWEST = 1_000
 """A stream with a lower `max_msgs` has no room for fences beside its messages."""
 

@@ -1,7 +1,7 @@
 """A shard's fences: one in each stream that its function's outputs go to, written anew by each owner.
 
-Rule 1: the fence in the stream of `output=` is written before any message starts here. The fence in another stream is written
-        before the first output goes there. From then on the server refuses outputs of a previous owner that still runs.
+Rule 1: the fence in the stream of `output=` is written before any message starts here, unless that stream is not there; the fence in
+        another stream before the first output goes there. Then the server refuses outputs of a previous owner that still runs.
 Rule 2: a refused output proves nothing by itself: the fence is read again. If neither the fence nor the claim is ours any more, the
         shard is lost. If the stream's limits have removed the fence, it is written again.
 Rule 3: it is written by compare-and-set, so no owner overwrites what it has not seen.
@@ -131,6 +131,9 @@ class Fence:
                     self._hold(b"", found)
                     return
             except ServerError as error:
+                if error.code == codes.STREAM_NOT_FOUND:
+                    self._hold(rules.expect(self._subject, rules.NOWHERE), found)
+                    return
                 if wait > 0.5 and not told:
                     told = True
                     log.warning("fence %s cannot be written, so its shard waits: %s", self._subject, error)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.server import NatsServer
 from tests.support.shop import MINUTES, Shop
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -112,6 +114,33 @@ async def test_an_ordered_functions_outputs_follow_their_subject_and_it_goes_on(
     outputs = await shop.js.messages("OTHER", "paid.>")
     assert sorted(each.json()["id"] for each in outputs) == list(range(3, 40))
     assert process.running
+
+
+@pytest.mark.parametrize("then", ["the connection is lost", "another instance takes over"])
+async def test_where_the_stream_is_deleted_whose_subject_was_moved_no_fence_waits_for_it(
+    shop: Shop, nats_server: NatsServer, then: str
+) -> None:
+    await shop.open(ORDERED)
+    paid = (await shop.js.stream("PAID"))["config"]
+    await shop.js.api("STREAM.UPDATE.PAID", paid | {"subjects": ["paid.>", FENCES.format("PAID")]})
+    first, second = shop.run(), None
+    await first.seen("owns 1 of 1 shard")
+    if then == "another instance takes over":
+        second = shop.run()
+        await second.seen("ready: ")  # it has seen PAID
+    await shop.order(1, 2)
+    await eventually(lambda: stored(shop, "PAID", 2))
+    await shop.js.api("STREAM.DELETE.PAID")
+    await shop.js.create("OTHER", ["paid.>", FENCES.format("OTHER")], duplicate_window=15 * MINUTES)
+    if second is not None:
+        first.kill()
+    else:
+        await asyncio.to_thread(nats_server.restart)
+    await shop.order(*range(3, 10))
+    await eventually(lambda: stored(shop, "OTHER", 7), within=15)
+    await eventually(lambda: shop.js.settled("ORDERS", "shop-charge-0-0"))
+    outputs = await shop.js.messages("OTHER", "paid.>")
+    assert all("Nats-Expected-Last-Subject-Sequence" in each.headers for each in outputs)
 
 
 async def stored(shop: Shop, stream: str, count: int) -> bool:
