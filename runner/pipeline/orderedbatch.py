@@ -60,7 +60,7 @@ class Confirming:
         self, delivery: Delivery, _: bytes | None, answer: bytes, error: ServerError | None
     ) -> None:
         if error is None and is_stored(answer):
-            self._ways.outputs.newest = delivery, answer
+            self._ways.outputs.newest = delivery, answer, clock()
             self.stored.add(delivery)
             if delivery.span is not None:
                 self._ways.confirmed(delivery, answer)

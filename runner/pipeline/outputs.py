@@ -38,8 +38,8 @@ class Outputs:
         self._joins = binding.joins is not None
         self._marks_none = binding.marks_none
         self._wire_name = identity.durable(runtime.project, binding.function).encode()
-        self.newest: tuple[Delivery, bytes] | None = None
-        """The delivery of the newest output that was stored by `send`, and its PubAck."""
+        self.newest: tuple[Delivery, bytes, float] | None = None
+        """The delivery of the newest output that was stored by `send`, its PubAck, and when that came, by the monotonic clock."""
         runtime.histories.sources.append(self._newest)
         self._parts: list[bytes | int] = []
         """The output subject: literal tokens, and the positions of the input's tokens that are copied."""
@@ -150,17 +150,17 @@ class Outputs:
         else:
             delivery.sent.end(stream=ack.stream, sequence=ack.seq)
 
-    def _newest(self) -> tuple[str, Place] | None:
+    def _newest(self) -> tuple[str, Place, float] | None:
         if self.newest is None:
             return None
-        delivery, answer = self.newest
+        delivery, answer, confirmed = self.newest
         tokens = delivery.reply.decode(errors="replace").split(".")
         try:
             ack = read_ack(answer)
         except ServerError:
             return None
         mark = f"{tokens[2]}:{delivery.sequence}.{tokens[7]}:{self._wire_name.decode()}:0"
-        return tokens[2], Place(ack.stream, ack.seq, mark)
+        return tokens[2], Place(ack.stream, ack.seq, mark), confirmed
 
     async def store(self, made: list[Staged], incoming: Incoming) -> None:
         """Store outputs, each once, and return when all are confirmed; waits as long as a stream is full or out of reach.

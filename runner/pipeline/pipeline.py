@@ -368,7 +368,7 @@ class Pipeline:
         span = delivery.span
         if error is None and is_stored(answer):
             if b"duplicate" not in answer:
-                self._outputs.newest = delivery, answer
+                self._outputs.newest = delivery, answer, clock()
             if span is not None:
                 self._outputs.confirmed(delivery, answer)
                 if not delivery.settled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -38,8 +39,8 @@ class Histories:
         self._tasks = tasks
         self._all: dict[str, History] = {}
         self._waiting = False
-        self.sources: list[Callable[[], tuple[str, Place] | None]] = []
-        """Each gives the last message that was stored in another stream, and the stream of the messages that it was made from."""
+        self.sources: list[Callable[[], tuple[str, Place, float] | None]] = []
+        """Each gives the stream of some messages, the last message that was made from them, and the monotonic time of its confirmation."""
         self.bucket = self.of(ownstreams.BUCKET_STREAM)
         """The history of our own bucket, which may go back, too."""
         connection.wire.on_lost.append(self._lost)
@@ -78,8 +79,8 @@ class Histories:
     def _lost(self) -> None:
         for newest in self.sources:
             if (found := newest()) is not None:
-                stream, place = found
-                self.of(stream).stored.note(place)
+                stream, place, confirmed = found
+                self.of(stream).stored.note(place, time.monotonic() - confirmed)
         for history in self._all.values():
             history.lose()
         if not self._waiting:

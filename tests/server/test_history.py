@@ -344,3 +344,20 @@ async def taken(js: RawJetStream) -> None:
     ask = b'{"batch":1,"expires":5000000000}'
     await js.client.publish("$JS.API.CONSUMER.MSG.NEXT.LEDGER.shop-post", ask, reply=inbox)
     assert (await messages.next_msg(5)).reply
+
+
+async def test_a_stream_that_was_made_after_an_output_was_stored_has_not_lost_it(
+    js: RawJetStream, histories: Histories, nats_server: NatsServer
+) -> None:
+    """Somebody has deleted the stream that held it, and others have stored something in the new one."""
+    await outputs_of(js, histories, [])
+    for name in ("a", "b"):
+        await js.publish(f"outputs.{name}", {}, {"Nats-Msg-Id": name})
+    histories.of("LEDGER").stored.note(Place("OUTPUTS", 2, "b"), 5.0)
+    told = Told(histories.of("LEDGER").newest())
+    histories.of("LEDGER").add(told)
+    await js.api("STREAM.DELETE.OUTPUTS")
+    await js.create("OUTPUTS", ["outputs.*"])
+    await js.publish("outputs.c", {}, {"Nats-Msg-Id": "c"})
+    await asyncio.to_thread(nats_server.restart)
+    await eventually(lambda: told.heard == ["silence", "confirm"])
