@@ -159,6 +159,14 @@ class Gathered:
                 raise ServerError(f"more stands under {event.subject} than its parts")
         return found
 
+    async def is_there(self, runner: str) -> bool:
+        """Whether the message that runs an event's function still stands in its stream; `runner` is empty if the record names none."""
+        stream, _, sequence = runner.rpartition(":")
+        if not sequence.isdecimal():
+            return False
+        ask = {"seq": int(sequence)}
+        return await leader_message(self._connection, stream, ask, codes.NOTHING_STORED) is not None
+
     async def keep(self, event: SplitEvent, found: dict[int, StoredMessage]) -> None:
         """Keep parts for a redrive: each is stored again, in place of the one that would expire sooner."""
 

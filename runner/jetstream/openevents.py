@@ -7,9 +7,10 @@ from msgspec import Struct
 from runner.core import identity
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import count_subjects, leader_message, subjects
-from runner.jetstream.ownstreams import AGAIN
+from runner.jetstream.ownstreams import AGAIN, GATHER
 
 _FUNCTION = identity.expiry_subject("", "*", "").split(".").index("*")
+_BATCH = identity.event_subject("", "", "*").split(".").index("*")
 
 
 class Open(Struct, frozen=True):
@@ -37,3 +38,13 @@ async def waiting(connection: Connection, project: str) -> dict[str, Open]:
         if (first := await leader_message(connection, AGAIN, ask)) is not None:  # None: joined meanwhile
             found[function] = Open(events, max(0.0, connection.clock.now() - first.stored_ns / 1e9))
     return found
+
+
+async def unscheduled(connection: Connection, project: str, function: str) -> list[str]:
+    """The events of a function whose parts are stored, but whose end is not scheduled. Expensive if there are many. Raises ServerError."""
+    parts = identity.event_subject(project, function, "*.*.*")
+    open_ones = {subject.split(".")[_BATCH] async for subject, _ in subjects(connection, GATHER, parts)}
+    if open_ones:
+        ends = identity.expiry_subject(project, function, "*")
+        open_ones -= {subject.rpartition(".")[2] async for subject, _ in subjects(connection, AGAIN, ends)}
+    return sorted(open_ones)

@@ -6,23 +6,21 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
 
 from runner import codec
 from runner.bindings import Binding
-from runner.core import gather, header, identity, parts
-from runner.core.gather import EventRecord
+from runner.core import gather, header, parts
 from runner.core.parts import Part
 from runner.core.settlement import Outcome, Undecodable
 from runner.errors import JetrunnerError, NoStream
-from runner.jetstream import codes, gathered, ownstreams
+from runner.jetstream import gathered, ownstreams
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.gathered import Gathered, SplitEvent
-from runner.jetstream.messages import leader_message
+from runner.pipeline.expiries import Expiries
 from runner.pipeline.message import Incoming, is_msgpack, read
 from runner.pipeline.stats import JoinCounts
 from runner.runtime.runtime import Runtime
@@ -70,15 +68,14 @@ class Arrivals:
         self._runtime = runtime
         self._store = Gathered(runtime.connection)
         self._function = binding.function
-        self._again = identity.again_subject(runtime.project, binding.function)
         self._decode = codec.decoder(binding.signature.body.annotation)
         self._ways = ways
         self._start = start
         self._mending = False
         """Whether the stream of parts is being made again."""
         self.counts = JoinCounts()
-        self._expires = binding.joins.expires
-        self._lifetime = int(self._expires) + gathered.KEPT_SECONDS
+        self.expiries = Expiries(runtime, binding)
+        self._lifetime = int(binding.joins.expires) + gathered.KEPT_SECONDS
 
     async def take_in(self, deliveries: Sequence[Delivery], task: asyncio.Task[Any]) -> None:
         """Settle each message, except those that run the function. A message that could not be taken in comes again."""
@@ -159,8 +156,7 @@ class Arrivals:
             if following.record is None:
                 return following
             if not revision and not following.runs and not scheduled:
-                over = datetime.fromtimestamp(self._runtime.connection.clock.now() + self._expires, UTC)
-                await self._store.schedule(event, self._again, over, taken[0].id)
+                await self.expiries.schedule(event, taken[0].id)
                 scheduled = True
             if await self._store.write(event, following.record, revision, self._lifetime):
                 return following
@@ -172,9 +168,8 @@ class Arrivals:
         try:
             while True:
                 record, revision = await self._store.read(event)
-                following = gather.expire(
-                    record, incoming.id, there=await self._is_there(record, incoming.id)
-                )
+                there = record.runner != incoming.id and await self._store.is_there(record.runner)
+                following = gather.expire(record, incoming.id, there=there)
                 if following.record is None or await self._store.write(
                     event, following.record, revision, self._lifetime
                 ):
@@ -190,14 +185,6 @@ class Arrivals:
             delivery.source.later(delivery, LOOK_SECONDS)
         else:
             delivery.source.settle(delivery, b"+ACK")
-
-    async def _is_there(self, record: EventRecord, me: str) -> bool:
-        """Whether the message that runs the function still stands in its stream."""
-        stream, _, sequence = record.runner.rpartition(":")
-        if not record.runner or record.runner == me or not sequence.isdecimal():
-            return False
-        ask = {"seq": int(sequence)}
-        return await leader_message(self._runtime.connection, stream, ask, codes.NOTHING_STORED) is not None
 
     def _mend(self, error: JetrunnerError) -> None:
         if isinstance(error, NoStream) and not self._mending:  # an operator has deleted the stream of parts

@@ -135,8 +135,9 @@ class Gathering:
             admitted = tracing.enabled and tracing.gate.admit(traced_in(delivery))
             await self._ways.handle(delivery, task, admitted)
 
-    async def count_waiting(self) -> None:
-        """Ask the server how many events wait for parts."""
+    async def keep(self) -> None:
+        """Ask the server how many events wait for parts, and schedule ends that were lost; called every few seconds."""
+        await self._arrivals.expiries.keep()
         with suppress(ServerError):
             self.counts.waiting = await openevents.count(
                 self._runtime.connection, self._runtime.project, self._function

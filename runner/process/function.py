@@ -48,7 +48,7 @@ class Function:
     async def keep(self) -> None:
         """Save the floors, and look at what waits; called every few seconds."""
         if self.pipeline.gathering is not None:
-            await self.pipeline.gathering.count_waiting()
+            await self.pipeline.gathering.keep()
         await self.intake.keep()
 
     @property
