@@ -31,6 +31,11 @@ SOURCE = """
 """
 
 
+def those(project: Project, what: str) -> set[int]:
+    """The requests of which a handler has noted it."""
+    return {note["number"] for note in project.journal(what)}
+
+
 @pytest.mark.parametrize("wire", ["fast", "plain"])
 async def test_answers_that_are_still_waited_for_leave_on_the_next_connection(
     make_project: Callable[..., Project], nats_server: NatsServer, wire: str
@@ -42,15 +47,15 @@ async def test_answers_that_are_still_waited_for_leave_on_the_next_connection(
         await process.seen("ready: work")
         came = service.read_info((await asker.answers.get()).body)
         patient = [asker.asked(f"work.{number}", header=deadline(60_000)) for number in range(3)]
-        hasty = asker.asked("work.3", header=deadline(1_000))
+        asker.asked("work.3", header=deadline(1_000))  # its asker gives up meanwhile, or even before
         silent = asker.asked("work.4")
-        await eventually(lambda: len(project.journal("begun")) == 5)
+        await eventually(lambda: those(project, "begun") >= {0, 1, 2, 4})
         await proxy.cut(refuse=True)
         await process.seen("lost; reconnecting")
         (project.root / "go").touch()
-        await eventually(lambda: len(project.journal("done")) == 5)
+        await eventually(lambda: those(project, "done") >= {0, 1, 2, 4})
         await asker.flush()
-        assert not any(each.done() for each in (*patient, hasty, silent))
+        assert not any(each.done() for each in (*patient, silent))
         assert await eventually(lambda: int(proxy.connections) > 1)
         await proxy.mend()
         await process.seen("connected again")
