@@ -9,7 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import anyio
 import pytest
@@ -57,6 +59,11 @@ class Publishing:
     def interrupt(self, number: int = signal.SIGINT) -> None:
         self.process.send_signal(number)
 
+    def has_taken_it(self) -> bool:
+        """Whether no signal waits for the process any more."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return "\nShdPnd:\t0000000000000000\n" in status
+
     async def ended(self, *, within: float = 10.0) -> tuple[int, str, str]:
         """Exit code and both outputs."""
         try:
@@ -74,8 +81,8 @@ def told(said: str) -> tuple[int, int, int]:
     return stored, last, unanswered
 
 
-async def some(js: RawJetStream) -> bool:
-    return await js.count("ORDERS") > 0
+async def some(js: RawJetStream, before: int = 0) -> bool:
+    return await js.count("ORDERS") > before
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -86,10 +93,15 @@ async def test_what_is_stored_is_counted_and_what_is_on_its_way_is_waited_for(
     proxy.delay(0.1, "down")
     publishing = Publishing(project, "--file", "many.jsonl", "--output", output)
     await eventually(lambda: some(js))
+    interrupted = time.monotonic()
     publishing.interrupt(number)
-    ended, out, err = await publishing.ended()
-    stored = await js.count("ORDERS")
-    assert (ended, told(err)) == (code, (stored, stored, 0))
+    ended, out, err = await publishing.ended(within=20)
+    took = time.monotonic() - interrupted
+    stored, last, unanswered = told(err)
+    assert (ended, last) == (code, stored)
+    # An answer is given up after 5 s, and not before: a server may stand still for as long.
+    assert unanswered == 0 or took > 4.5
+    assert stored <= await js.count("ORDERS") <= stored + unanswered
     assert 0 < stored < MANY
     assert "error:" not in err
     assert len(json.loads(out) if output == "json" else out.splitlines()) == stored
@@ -131,17 +143,25 @@ async def test_what_got_no_answer_is_counted_and_not_told_one_by_one(
 async def test_a_second_one_does_not_wait_and_counts_all_the_same(
     project: Project, proxy: Proxy, js: RawJetStream
 ) -> None:
-    publishing = Publishing(project, "--file", "many.jsonl")
-    await eventually(lambda: some(js))
-    proxy.freeze("down")
-    await nothing_more(js)
-    publishing.interrupt()
-    await anyio.sleep(0.2)  # two that are pending at once are one
-    publishing.interrupt()
-    code, out, err = await publishing.ended(within=4)
-    stored, _, unanswered = told(err)
-    assert (code, stored, unanswered > 0) == (130, len(out.splitlines()), True)
-    assert "error:" not in err
+    took: list[float] = []
+    while not took or (took[-1] >= 4 and len(took) < 3):  # the first one alone waits 5 s each time
+        before = await js.count("ORDERS")
+        publishing = Publishing(project, "--file", "many.jsonl")
+        await eventually(lambda before=before: some(js, before))  # type: ignore[misc]
+        proxy.freeze("down")
+        await nothing_more(js)
+        publishing.interrupt()
+        await eventually(publishing.has_taken_it)  # two that are pending at once are one
+        await anyio.sleep(0.1)
+        again = time.monotonic()
+        publishing.interrupt()
+        code, out, err = await publishing.ended(within=20)
+        took.append(time.monotonic() - again)
+        proxy.thaw()
+        stored, _, unanswered = told(err)
+        assert (code, stored, unanswered > 0) == (130, len(out.splitlines()), True)
+        assert "error:" not in err
+    assert took[-1] < 4, took
 
 
 async def nothing_more(js: RawJetStream) -> None:
