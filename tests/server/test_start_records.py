@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -219,15 +219,42 @@ async def test_a_message_is_found_guilty_once_no_sign_of_life_came_for_some_seco
         assert time.monotonic() - began >= hasty
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_process_that_is_back_meanwhile_was_not_dead(
-    nats_server: NatsServer, connected: Connects, js: RawJetStream, hasty: float
+    nats_server: NatsServer, connected: Connects, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(nats_server.url) as connection, process(connection, "me") as suspects:
         await js.publish(KEY, record(*DEAD))
         looking = asyncio.create_task(look(suspects, message()))
-        await asked(js, "a")
-        async with living(nats_server.url, "b"):
+        async with AsyncExitStack() as stack:
+            looks = 0
+
+            async def comes_back() -> None:
+                nonlocal looks
+                looks += 1
+                if looks == 2:  # in the middle of the wait, however slow the server is
+                    await stack.enter_async_context(living(nats_server.url, "b"))
+
+            before_each(suspects, "member.shop.a", comes_back, monkeypatch)
             assert await looking == Run(3), "alone once more"
+            assert looks == 3
+
+
+def before_each(
+    suspects: StartRecords,
+    key: str,
+    act: Callable[[], Awaitable[object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Do something before each look at this key."""
+    get = suspects._kv.get
+
+    async def after(asked: str) -> Any:
+        if asked.endswith(key):
+            await act()
+        return await get(asked)
+
+    monkeypatch.setattr(suspects._kv, "get", after)
 
 
 async def asked(js: RawJetStream, instance: str) -> None:
@@ -240,16 +267,18 @@ async def asked(js: RawJetStream, instance: str) -> None:
             return
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_process_whose_lease_is_renewed_lives_though_the_way_to_it_is_gone(
-    nats_server: NatsServer, connected: Connects, js: RawJetStream, hasty: float
+    nats_server: NatsServer, connected: Connects, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(nats_server.url) as connection, process(connection, "me") as suspects:
         await js.publish(KEY, record(*DEAD))
-        looking = asyncio.create_task(look(suspects, message()))
-        while not looking.done():
+
+        async def renewed() -> None:
             await js.publish("$KV.jetrunner.member.shop.c", b"it lives")
-            await asyncio.sleep(0.05)
-        assert await looking == Run(3)
+
+        before_each(suspects, "member.shop.c", renewed, monkeypatch)
+        assert await look(suspects, message()) == Run(3)
 
 
 async def test_a_lease_that_is_written_once_or_stands_still_is_no_sign_of_life(
