@@ -39,7 +39,7 @@ SECOND = """
     async def state():
         yield {{"pid": os.getpid()}}
 
-    @consume("orders.{{id}}", output="paid.{{id}}", timeout=1.0, retry=RetryPolicy(attempts=9, delay=600.0, reject_on=(Wrong,)))
+    @consume("orders.{{id}}", output="paid.{{id}}", timeout={timeout}, retry=RetryPolicy(attempts=9, delay=600.0, reject_on=(Wrong,)))
     {kind} charge(order: Order, id: int, ctx: Context) -> Order:
         note("run", id=id, attempt=ctx.attempt)
         if not os.path.exists("second"):
@@ -48,6 +48,9 @@ SECOND = """
         {body}
         return order
 """
+
+
+WAITS = 'while not os.path.exists("open"): await asyncio.sleep(0.01)'
 
 
 async def stored(shop: Shop, sequence: int = 1) -> int:
@@ -67,9 +70,11 @@ async def suspected(shop: Shop) -> None:
     await shop.give_back("charge")
 
 
-async def opened(shop: Shop, body: str, kind: str = "async def", note: str = "") -> RunnerProcess:
+async def opened(
+    shop: Shop, body: str, kind: str = "async def", note: str = "", timeout: float = 60.0
+) -> RunnerProcess:
     """A runner in which the first message runs in a process of its own."""
-    await shop.open(SECOND.format(body=body, kind=kind))
+    await shop.open(SECOND.format(body=body, kind=kind, timeout=timeout))
     await shop.order(1, note=note)
     await suspected(shop)
     return shop.run()
@@ -203,10 +208,10 @@ async def test_what_is_raised_there_counts_as_if_it_were_raised_here(
 async def test_a_handler_that_takes_too_long_there_is_ended_with_its_process(
     shop: Shop, kind: str, body: str
 ) -> None:
-    process = await opened(shop, body, kind)
+    process = await opened(shop, body, kind, timeout=1.0)
     await process.seen(r"failed; retrying in .* TimeoutError")
     (there,) = shop.notes("there")
-    await eventually(lambda: not lives(there["pid"]), within=2)
+    await eventually(lambda: not lives(there["pid"]), within=20)
     assert process.running
 
 
@@ -214,23 +219,26 @@ async def test_no_handler_goes_on_there_once_the_process_beside_it_is_gone(shop:
     process = await opened(shop, "while True: pass", "def")
     (there,) = await shop.noted("there")
     process.kill()
-    await eventually(lambda: not lives(there["pid"]), within=2)
+    await eventually(lambda: not lives(there["pid"]), within=20)
 
 
 async def test_a_stop_waits_for_what_runs_there(shop: Shop) -> None:
-    process = await opened(shop, "await asyncio.sleep(0.5)")
+    process = await opened(shop, WAITS)
     await shop.noted("there")
     os.killpg(process.pid, signal.SIGTERM)
+    await process.seen("draining")
+    (shop.project.root / "open").touch()
     assert await process.ended() == 0
     assert await shop.js.settled("ORDERS", "shop-charge")
     assert await shop.js.count("PAID") == 1
 
 
 async def test_a_cell_that_is_killed_once_from_outside_convicts_nothing(shop: Shop) -> None:
-    process = await opened(shop, "await asyncio.sleep(0.5)")
+    process = await opened(shop, WAITS)
     (there,) = await shop.noted("there")
     os.kill(there["pid"], signal.SIGKILL)
     await process.seen("died: SIGKILL")
+    (shop.project.root / "open").touch()
     await shop.settled("charge")
     assert len(shop.notes("there")) == 2
     assert await shop.dead() == []
