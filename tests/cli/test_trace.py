@@ -68,7 +68,7 @@ def test_dev_keeps_the_trace_of_a_message_from_its_publish_on(shop: Project) -> 
     # 120 columns into a pipe: if the attempt had to wait, the rest of the line is cut.
     noted = r"(retry, again in 0.3 s: Val|after [\d.]+ m?s, retry, ag.*…$)"
     assert re.match(rf"charge  └ ✗ charge #1 .*ORDERS:1, {noted}", first)
-    assert re.match(r"charge  └ charge #2 .*·{9,}\S* .*ORDERS:1, after [\d.]+ m?s, ack$", second)
+    assert re.match(r"charge  └ charge #2 .*·+\S* .*ORDERS:1, after [\d.]+ m?s, ack$", second)
     assert re.match(r"charge    └ send payments.one .*PAYMENTS:1$", output)
     place = shop.root / "functions" / "shop.py"
     assert failure == f"✗ charge #1: ValueError: the bank is closed, at {place}:7 in charge"
