@@ -27,9 +27,24 @@ async def price(line: Line, name: str) -> Line | None:
     return None if name == "drop" and line.n == 1 else Line(line.n * 10)
 
 
-@gather("priced.{name}", output="totals.{name}", retry=QUICK, expires=1.0)
-async def total(lines: list[Line], name: str, ctx: Context) -> dict[str, Any]:
-    return {"id": name, "lines": [line.n for line in lines], "missing": ctx.missing, "subject": ctx.subject}
+def totalling(expires: float) -> Callable[..., Any]:
+    """The function that joins, which waits so long for parts."""
+
+    @gather("priced.{name}", output="totals.{name}", retry=QUICK, expires=expires)
+    async def total(lines: list[Line], name: str, ctx: Context) -> dict[str, Any]:
+        return {
+            "id": name,
+            "lines": [line.n for line in lines],
+            "missing": ctx.missing,
+            "subject": ctx.subject,
+        }
+
+    return total
+
+
+total = totalling(20.0)
+hasty = totalling(2.0)
+"""Of events that lack parts: each takes this long."""
 
 
 async def totals(app: App, subject: str = "totals.>") -> list[dict[str, Any]]:
@@ -57,7 +72,7 @@ async def test_an_event_without_parts_is_joined_with_an_empty_list(jetrunner: Je
 async def test_a_part_that_does_not_come_is_told_when_the_time_is_over(
     jetrunner: Jetrunner, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    async with jetrunner(split, price, total) as app:
+    async with jetrunner(split, price, hasty) as app:
         await app.publish(f"orders.{name}", {"lines": 3})
         await app.settled()
         assert f"total: priced.{name} is joined without 1 of its 3 parts" in caplog.text
@@ -70,7 +85,7 @@ async def test_a_part_that_comes_after_the_end_is_dropped(
     jetrunner: Jetrunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    async with jetrunner(split, price, total) as app:
+    async with jetrunner(split, price, hasty) as app:
         await app.publish("orders.drop", {"lines": 2})
         await eventually(lambda: totals(app))
         (part, *_) = await app.outputs("priced.drop")
@@ -174,7 +189,7 @@ async def test_a_message_that_is_no_part_is_given_up_alone(jetrunner: Jetrunner)
 
 
 async def test_a_part_that_cannot_be_decoded_is_given_up_and_missing(jetrunner: Jetrunner) -> None:
-    async with jetrunner(split, total) as app:
+    async with jetrunner(split, hasty) as app:
         await app.publish("orders.1", {"lines": 2})
         parts = await eventually(lambda: app.outputs("lines.1"))
         for part, body in zip(parts, [{"n": 0}, {"n": "x"}], strict=True):

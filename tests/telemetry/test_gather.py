@@ -71,7 +71,7 @@ LACKING = """
     async def price(line: dict) -> dict | None:
         return line if line["n"] != 1 else None
 
-    @gather("priced.{id}", output="totals.{id}", expires=1)
+    @gather("priced.{id}", output="totals.{id}", expires=3)
     async def total(lines: list[dict], ctx: Context) -> int:
         return len(lines)
 """
