@@ -139,7 +139,7 @@ async def test_what_comes_to_an_owner_after_its_shard_was_taken_is_sent_back_at_
         async def taken() -> bool:
             return bool((await js.consumer("LEDGER", durable))["num_ack_pending"] == 10)
 
-        await eventually(taken, within=1)
+        await eventually(taken)
         owner.process.thaw()
         inbox = other.new_inbox()
         came = await other.subscribe(inbox)

@@ -345,7 +345,7 @@ async def test_a_hook_of_a_handler_in_a_process_runs_there(shop: Shop, handler: 
 
 @pytest.mark.parametrize("kind", ["async def", "def"])
 async def test_a_hook_of_what_may_have_killed_its_process_runs_in_its_cell(shop: Shop, kind: str) -> None:
-    await shop.open(HOOK + SECOND.format(body="pass", kind=kind))
+    await shop.open(HOOK + SECOND.format(body="pass", kind=kind, timeout=60.0))
     await shop.order(1)
     await suspected(shop)
     process = shop.run()
@@ -381,7 +381,7 @@ async def test_a_stop_lets_a_hook_clean_up(shop: Shop) -> None:
     assert await process.ended() == 0
     assert len(shop.notes("cleaned")) == 1
     shop.run()
-    await shop.noted("run", 2, within=5)  # it was given back: its ack wait would be longer
+    await shop.noted("run", 2, within=8)  # it was given back: its ack wait would be longer
 
 
 async def test_a_key_keeps_its_order_through_hooks_that_fail(shop: Shop) -> None:

