@@ -74,13 +74,15 @@ async def test_a_durable_that_starts_at_new_messages_forgets_none_that_came_sinc
         @consume("orders.{id}", deliver="new")
         async def charge(order: Order) -> None:
             note("run", id=order.id)
-            await asyncio.sleep(1 if order.id == 1 else 0)
+            while order.id == 1 and not os.path.exists("open"):
+                await asyncio.sleep(0.01)
     """)
     process = await shop.running("charge")
     await eventually(lambda: _floor_known(shop))
     await shop.order(1)
     await shop.noted("run")
     process.kill()  # the stream was empty before, and nothing is settled yet
+    (shop.project.root / "open").touch()
     await shop.js.api("CONSUMER.DELETE.ORDERS.shop-charge")
     await shop.order(2)
     shop.run()
