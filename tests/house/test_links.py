@@ -117,12 +117,12 @@ async def test_a_slow_proxy_delays_each_way_by_itself(nats_server: NatsServer) -
             began = time.monotonic()
             await js.client.flush()
             took = time.monotonic() - began
-            assert seconds <= took < seconds + 1, ways
+            assert seconds <= took < seconds + 6, ways
             proxy.delay(0.0)
         began = time.monotonic()
         proxy.delay(0.05)
-        await asyncio.gather(*[js.api("STREAM.NAMES") for _ in range(20)])
-        assert 0.1 <= time.monotonic() - began < 1, "what is on its way together is late together"
+        await asyncio.gather(*[js.api("STREAM.NAMES") for _ in range(200)])
+        assert 0.1 <= time.monotonic() - began < 10, "what is on its way together is late together"
 
 
 class Listeners:

@@ -115,7 +115,7 @@ async def test_a_silence_is_outlived_and_what_was_in_work_is_settled_without_ano
         else:
             proxy.freeze()
         await eventually(lambda: len(project.journal("charge")) == 10)  # they end in the silence
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         if how == "server":
             nats_server.thaw()
         else:

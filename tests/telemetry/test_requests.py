@@ -97,7 +97,7 @@ async def test_a_span_fails_where_the_service_is_to_blame(
     async with asking(nats_server.url) as asker:
         for how in ("reject", "retry", "raise"):
             await asker.ask(f"wrong.{how}")
-        await asker.ask("wrong.late", header=deadline(50))
+        await asker.ask("wrong.late", header=deadline(500))
         assert (await asker.ask("wrong.late", header=deadline(0))).not_started == "expired"
     spans = receiver.wait(lambda spans: len(of(spans, "wrong")) >= 4)
     told = {

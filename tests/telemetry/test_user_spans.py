@@ -93,5 +93,5 @@ def test_a_process_ends_soon_after_its_bounded_shutdown(receiver: Receiver) -> N
     hung = "import socket; s = socket.create_server(('127.0.0.1', 0)); os.environ['OTEL_EXPORTER_OTLP_ENDPOINT'] = "
     hung += "f'http://127.0.0.1:{s.getsockname()[1]}'"
     assert run(receiver, before=hung.replace("{", "{").replace("}", "}"), after="tracing.shutdown(0.2)") == ""
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     assert not trace.get_current_span().is_recording()
