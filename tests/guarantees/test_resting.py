@@ -59,10 +59,11 @@ async def recorded(shop: Shop, count: int) -> bool:
     return len(await failures(shop)) == count
 
 
-async def _owner(shop: Shop, processes: list[RunnerProcess]) -> RunnerProcess | None:
-    """Which of the processes the shard is claimed by; None if by none of them."""
+async def _owner(shop: Shop, processes: list[RunnerProcess]) -> RunnerProcess:
+    """Which of the processes the shard is claimed by."""
     (claim,) = await shop.js.messages("KV_jetrunner", "$KV.jetrunner.claim.>")
-    return next((each for each in processes if str(each.pid) in claim.json()["owner"].split("-")), None)
+    (owner,) = [each for each in processes if str(each.pid) in claim.json()["owner"].split("-")]
+    return owner
 
 
 async def test_what_is_left_of_a_delay_is_kept_by_every_owner_and_deaths_cost_no_attempt(shop: Shop) -> None:
