@@ -53,8 +53,8 @@ async def run(
 ) -> tuple[list[int], list[tuple[int, str]]]:
     """The numbers of the rows that were stored, and of those that were given up, with the reason."""
     async with jetrunner(function, streams={"ALL": ["rows.*", "stored.*", "told"]}) as app:
-        for row in rows:
-            await app.publish("rows.a", row)
+        # In one write: one by one they may be further apart than `linger`.
+        await asyncio.gather(*(app.publish("rows.a", row) for row in rows))
         await app.settled()
         stored = sorted(each.decode()["n"] for each in await app.outputs("stored.*"))
         return stored, [(decode(each.body)["n"], each.reason) for each in await app.dead_letters()]

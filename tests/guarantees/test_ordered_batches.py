@@ -105,8 +105,10 @@ async def run(
 ) -> tuple[dict[str, list[int]], list[tuple[int, str]]]:
     """The outputs of each table in their order, and what was given up, with the reason."""
     async with jetrunner(function, streams=STREAMS) as app:
-        for at, row in enumerate(rows):
-            await app.publish(f"rows.{tables[at % len(tables)]}", row)
+        # In one write, in this order: one by one they may be further apart than `linger`.
+        await asyncio.gather(
+            *(app.publish(f"rows.{tables[at % len(tables)]}", row) for at, row in enumerate(rows))
+        )
         await app.settled()
         outputs = {
             table: [each.decode()["n"] for each in await app.outputs(f"stored.{table}")] for table in tables
