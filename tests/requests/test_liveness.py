@@ -6,9 +6,11 @@ import asyncio
 import time
 
 import pytest
+from nats.aio.msg import Msg
 
 from runner.client import App
 from runner.errors import Unconfirmed
+from runner.requests import peer
 from tests.requests.conftest import Here, known
 from tests.support.eventually import eventually
 from tests.support.server import NatsServer
@@ -104,16 +106,43 @@ async def test_a_question_from_before_a_lost_connection_ejects_nobody(
     assert not peers["shop", "a"].frozen
 
 
-async def test_an_asker_that_stood_still_itself_takes_nobody_for_frozen(app: App, instance: Here) -> None:
+async def test_an_instance_that_only_takes_long_keeps_its_request(
+    app: App, instance: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer, "FROZEN_SECONDS", 1.0)  # longer than a busy machine keeps the server waiting
+    one, other = await instance("a"), await instance("b")
+    await known(app, "a", "b")
+    may_answer = asyncio.Event()
+
+    async def slow(message: Msg) -> None:
+        async def later() -> None:
+            await may_answer.wait()
+            await message.respond(b'"late"')
+
+        waiting.append(asyncio.create_task(later()))
+
+    waiting: list[asyncio.Task[None]] = []
+    one.answer = other.answer = slow
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=20.0))
+    await eventually(lambda: one.pings + other.pings > 25)  # one in 0.05 s: for longer than that
+    may_answer.set()
+    assert await asking == "late"
+    assert len(one.asked) + len(other.asked) == 1
+
+
+async def test_an_asker_that_stood_still_itself_takes_nobody_for_frozen(
+    app: App, instance: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer, "FROZEN_SECONDS", 1.5)  # longer than a busy machine keeps the server waiting
     one, other = await instance("a"), await instance("b")
     await known(app, "a", "b")
     one.answer, other.answer = one.silent, other.silent
     asking = asyncio.create_task(app.request("quote.1", None, timeout=20.0))
     await eventually(lambda: one.pings + other.pings > 1)
     peers = app._requester.directory.peers.values()
-    for _ in range(10):
+    for _ in range(2):
         await eventually(lambda: any(each.unanswered for each in peers))
-        time.sleep(0.25)  # noqa: ASYNC251  # as a handler does that computes, or a process that gets no CPU
+        time.sleep(1.6)  # noqa: ASYNC251  # as a handler does that computes, or a process that gets no CPU
         await eventually(lambda: not any(each.unanswered for each in peers))
     assert len(one.asked) + len(other.asked) == 1
     assert not any(

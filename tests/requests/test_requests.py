@@ -165,27 +165,6 @@ async def test_work_of_an_instance_that_stands_still_is_done_elsewhere(app: App,
     assert one.pings
 
 
-async def test_an_instance_that_only_takes_long_keeps_its_request(app: App, instance: Here) -> None:
-    one, other = await instance("a"), await instance("b")
-    await known(app, "a", "b")
-    may_answer = asyncio.Event()
-
-    async def slow(message: Msg) -> None:
-        async def later() -> None:
-            await may_answer.wait()
-            await message.respond(b'"late"')
-
-        waiting.append(asyncio.create_task(later()))
-
-    waiting: list[asyncio.Task[None]] = []
-    one.answer = other.answer = slow
-    asking = asyncio.create_task(app.request("quote.1", None, timeout=20.0))
-    await eventually(lambda: one.pings + other.pings > 5)
-    may_answer.set()
-    assert await asking == "late"
-    assert len(one.asked) + len(other.asked) == 1
-
-
 async def test_without_an_answer_the_asker_hears_so_in_time(app: App, instance: Here) -> None:
     one = await instance("a", subjects=NOT_IDEMPOTENT)
     one.answer = one.silent
