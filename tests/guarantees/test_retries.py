@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import pytest
 
+from tests.support.process import RunnerProcess
 from tests.support.shop import Shop, reason
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -14,6 +16,16 @@ pytestmark = [pytest.mark.server, pytest.mark.anyio]
 def waits(notes: list[dict[str, float]]) -> list[float]:
     """Seconds between one attempt and the next."""
     return [later["at"] - earlier["at"] for earlier, later in pairwise(notes)]
+
+
+def told(process: RunnerProcess, function: str) -> list[float]:
+    """Seconds until the next attempt, as the log says them: a busy machine adds nothing to these."""
+    lines = [json.loads(line) for line in process.stderr if '"retry_after"' in line]
+    return [line["retry_after"] for line in lines if line["function"] == function]
+
+
+BUSY = 7.0
+"""Seconds that a busy machine may add to a wait; what comes again by its ack wait alone comes after ten."""
 
 
 async def test_each_constructor_of_the_policy_waits_as_it_says(shop: Shop) -> None:
@@ -34,7 +46,7 @@ async def test_each_constructor_of_the_policy_waits_as_it_says(shop: Shop) -> No
         never = failing("never", RetryPolicy(attempts=1))
     """)
     await shop.order(1)
-    shop.run()
+    process = shop.run("--log-format", "json")
     await shop.dead_letter(7)
     bounds = {
         "grows": [(0.2, 0.2), (0.4, 0.4), (0.8, 0.8)],
@@ -49,8 +61,10 @@ async def test_each_constructor_of_the_policy_waits_as_it_says(shop: Shop) -> No
         notes = shop.notes(name)
         assert [each["attempt"] for each in notes] == list(range(1, len(expected) + 2)), name
         assert {each["attempts"] for each in notes} == {len(expected) + 1}, name
-        for waited, (least, most) in zip(waits(notes), expected, strict=True):
-            assert least - 0.02 <= waited <= most + 0.4, (name, waits(notes))
+        chosen = told(process, name)
+        for waited, after, (least, most) in zip(waits(notes), chosen, expected, strict=True):
+            assert least <= after <= most, (name, chosen)
+            assert after - 0.02 <= waited <= after + BUSY, (name, chosen, waits(notes))
     assert {reason(letter) for letter in await shop.dead()} == {"exhausted"}
 
 
@@ -63,13 +77,15 @@ async def test_full_jitter_starts_at_no_wait_at_all(shop: Shop) -> None:
                 raise OSError("no bank")
     """)
     await shop.order(*range(40))
-    shop.run()
+    process = shop.run("--log-format", "json")
     await shop.settled("charge")
     waited = []
     for number in range(40):
         first, second = [each["at"] for each in shop.notes("run") if each["id"] == number]
         waited.append(second - first)
-    assert min(waited) < 1.0 < max(waited) < 4.0
+    chosen = told(process, "charge")
+    assert 0.0 <= min(chosen) < 1.0 < max(chosen) <= 2.0
+    assert max(waited) < 2.0 + BUSY
     assert await shop.dead() == []
 
 
@@ -84,7 +100,7 @@ async def test_retry_after_sets_its_own_delay_and_counts_as_an_attempt(shop: Sho
     shop.run()
     letter = await shop.dead_letter()
     assert [each["attempt"] for each in shop.notes("run")] == [1, 2, 3]
-    assert all(0.28 <= waited <= 0.7 for waited in waits(shop.notes("run")))
+    assert all(0.28 <= waited <= 0.3 + BUSY for waited in waits(shop.notes("run")))
     assert (reason(letter), letter.headers["Jetrunner-Dead-Error"]) == ("exhausted", "Retry")
     assert letter.headers["Jetrunner-Dead-Message"] == "the bank is closed"
 
@@ -99,7 +115,7 @@ async def test_retry_after_zero_comes_back_at_once(shop: Shop) -> None:
     """)
     await shop.order(1)
     shop.run()
-    await shop.noted("run", 3, within=10)
+    await shop.noted("run", 3)
     await shop.settled("charge")
     assert await shop.dead() == []
 
