@@ -52,18 +52,22 @@ async def test_the_server_hears_of_a_message_in_work_every_three_seconds(shop: S
         @consume("orders.{id}", timeout=60)
         async def charge(order: Order) -> None:
             note("start")
-            await asyncio.sleep(7)
+            while not os.path.exists("open"):
+                await asyncio.sleep(0.01)
     """)
     heard: list[tuple[float, bytes]] = []
 
     async def listen(message: object) -> None:
-        heard.append((time.monotonic(), message.data))  # type: ignore[attr-defined]
+        heard.append((time.time(), message.data))  # type: ignore[attr-defined]
 
     await shop.js.client.subscribe("$JS.ACK.ORDERS.shop-charge.>", cb=listen)
     await shop.order(1)
     shop.run()
-    await shop.noted("start")
-    await eventually(lambda: heard and heard[-1][1] == b"+ACK", within=12)
-    begun = heard[-1][0] - 7
-    assert [body for _, body in heard] == [b"+WPI", b"+WPI", b"+ACK"]
-    assert [round((at - begun) / 3) for at, _ in heard[:2]] == [1, 2]
+    (start,) = await shop.noted("start")
+    await eventually(lambda: len(heard) == 2, within=20)
+    first, second = (at - start["at"] for at, _ in heard)
+    assert 2.5 < first < second
+    assert 5.5 < second < 15, "6, and what a busy machine adds"
+    (shop.project.root / "open").touch()
+    await eventually(lambda: heard[-1][1] == b"+ACK")
+    assert {body for _, body in heard[:-1]} == {b"+WPI"}
