@@ -67,7 +67,7 @@ def test_a_shutdown_with_thousands_of_spans_to_deliver_is_bounded(
     tracing = make_tracing(OTEL_EXPORTER_OTLP_ENDPOINT=request.getfixturevalue(collector))
     for _ in range(2000):
         start(tracing, SAMPLED).end_ack()
-    assert ended_in(tracing) < 3.5
+    assert ended_in(tracing) < 9  # three; ten for each batch without a bound
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_collector_that_does_not_take_spans_costs_one_line(
     for _ in range(2):
         start(tracing, SAMPLED).end_ack()
         assert tracing.flush(4.0) is False
-    assert ended_in(tracing) < 3.5
+    assert ended_in(tracing) < 9
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"traces do not arrive at {endpoint}/v1/traces: ")
     assert reason in line
@@ -105,7 +105,7 @@ def test_a_command_that_ends_at_once_does_not_wait_for_a_missing_collector(refus
     tracing = Tracing(settings.load({"OTEL_EXPORTER_OTLP_ENDPOINT": refused}), "shop", one_try=True)
     with tracing.publish_span("a.b"):
         pass
-    assert ended_in(tracing) < 0.7
+    assert ended_in(tracing) < 2.5  # three if it waited
 
 
 def test_spans_arrive_again_once_the_collector_is_back(
