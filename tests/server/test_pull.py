@@ -111,16 +111,16 @@ async def test_no_more_is_in_work_than_the_limit_allows_after_a_long_trickle(
     connected: Connects, nats_server: NatsServer, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A server beats only when it has nothing to send: a trickle must not be taken for silence, and asked for again.
-    monkeypatch.setattr(pull, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(pull, "HEARTBEAT_SECONDS", 1.0)  # and a busy server not either
     await js.create("ORDERS", ["orders.>"])
     async with connected(nats_server.url) as connection, reading(connection, limit=8) as reader:
-        for number in range(40):
+        for number in range(60):  # for longer than two heartbeats
             await fill(js, 1)
             await eventually(partial(arrived, reader, number + 1))
             acknowledge(reader.arrived[number])
-            await asyncio.sleep(0.04)
+            await asyncio.sleep(0.05)
         await fill(js, 100)
-        await eventually(partial(arrived, reader, 48))
+        await eventually(partial(arrived, reader, 68))
         await asyncio.sleep(0.3)  # what was asked for twice would have come by now
         assert len(reader.pull.unsettled) == 8
 
