@@ -131,12 +131,12 @@ async def test_a_nak_with_a_delay_comes_back_after_that_delay(pulled: Pulling, j
     heir = Pulling(js, "S", "c")
     await heir.ask(2)
     began = time.monotonic()
-    await forge(js, "S", "c", b'-NAK {"delay":400000000}', 4)
+    await forge(js, "S", "c", b'-NAK {"delay":1000000000}', 4)
     await forge(js, "S", "c", b'-NAK {"delay":100000000}', 5)
-    await eventually(lambda: len(heir.messages) == 1)
-    assert 0.08 < time.monotonic() - began < 0.35
+    await eventually(lambda: heir.messages)
+    assert time.monotonic() - began > 0.08
     await eventually(lambda: len(heir.messages) == 2)
-    assert 0.35 < time.monotonic() - began < 1.4
+    assert time.monotonic() - began > 0.95
     assert heir.sequences == [5, 4]
 
 
