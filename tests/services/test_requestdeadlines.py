@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from typing import Any
 
 import msgspec
@@ -39,6 +38,13 @@ async def wait(seconds: str, ctx: Context) -> float:
     return left
 
 
+@reply("open.*", timeout=20, concurrency=1)
+async def until_open() -> None:
+    events.append("begins")
+    while not go_on.is_set():
+        await asyncio.sleep(0.01)
+
+
 @reply("stubborn.*", timeout=0.1, concurrency=1)
 async def stubborn() -> str:
     events.append("begins")
@@ -70,10 +76,8 @@ def thread() -> str:
 
 async def test_a_handler_is_cancelled_at_its_timeout(answering: Answering) -> None:
     async with answering(wait) as (_, asker):
-        began = time.monotonic()
         answer = await asker.ask("wait.60000")
         assert (answer.code, answer.error, answer.not_started) == (408, "no result within 0.3 s", "")
-        assert time.monotonic() - began < 2
         assert events == ["begins", "cancelled"]
         assert (await asker.ask("wait.1")).code == 0
 
@@ -91,11 +95,12 @@ async def test_the_askers_deadline_counts_where_it_is_sooner(answering: Answerin
 
 
 async def test_a_request_that_waits_past_its_deadline_is_not_run(answering: Answering) -> None:
-    async with answering(wait) as (_, asker):
-        first = asker.asked("wait.200")
+    async with answering(until_open) as (_, asker):
+        first = asker.asked("open.first")
         await eventually(lambda: events == ["begins"])
-        second = await asker.ask("wait.1", header=deadline(20))
+        second = await asker.ask("open.second", header=deadline(20))
         assert (second.code, second.not_started) == (408, "expired")
+        go_on.set()
         assert (await first).code == 0
         assert events == ["begins"], "the second did not begin"
 
@@ -143,10 +148,8 @@ async def test_a_handler_that_ignores_its_cancellation_is_answered_for_once_and_
 
 async def test_a_thread_that_is_late_is_answered_for_in_time(answering: Answering) -> None:
     async with answering(thread) as (_, asker):
-        began = time.monotonic()
         answer = await asker.ask("thread.a")
         assert (answer.code, answer.error) == (408, "no result within 0.1 s")
-        assert time.monotonic() - began < 2
         second = await asker.ask("thread.b", header=deadline(50))
         assert second.not_started == "expired", "no slot is free, and it is told all the same"
         assert (await told(asker))["data"]["held"] == 1
