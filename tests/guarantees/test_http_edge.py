@@ -25,7 +25,7 @@ SOURCE = """
     from runner import Context, reply, route
 
     VERSION = 1
-    ASKED = Path(__file__).parents[1] / "asked"
+    ASKED, OPEN = Path(__file__).parents[1] / "asked", Path(__file__).parents[1] / "open"
 
     @reply("quote.{number}", idempotent=True)
     async def quote(number: int) -> int:
@@ -41,7 +41,8 @@ SOURCE = """
     async def slow() -> str:
         with ASKED.open("a") as file:
             file.write("x")
-        await asyncio.sleep(1.0)
+        while not OPEN.exists():
+            await asyncio.sleep(0.01)
         return "done"
 """
 ROUTES = """
@@ -99,6 +100,8 @@ async def test_a_stop_answers_what_has_come(project: Project) -> None:
         asked = [asyncio.create_task(client.get("/slow")) for _ in range(20)]
         await eventually(lambda: begun.stat().st_size == 20, within=20)
         os.kill(gateway.pid, signal.SIGTERM)
+        await gateway.seen("draining")
+        (project.root / "open").touch()
         answers = [await each for each in asked]
     assert [each.text for each in answers] == ["done"] * 20
     assert {each.headers["connection"] for each in answers} == {"close"}
