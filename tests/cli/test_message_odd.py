@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -175,6 +176,7 @@ async def test_errors_over_a_hundred_a_second_are_counted_and_not_kept(
     for number in range(600):
         await js.publish(f"orders.c{number}.failing", {})
     port = free_port()
+    began = time.monotonic()
     process = project.start("run", "--health", f"127.0.0.1:{port}")
     await process.seen("ready")
 
@@ -182,9 +184,10 @@ async def test_errors_over_a_hundred_a_second_are_counted_and_not_kept(
         (told,) = [each for each in project.json("status")["functions"] if each["function"] == "fail"]
         return told["failures"], told["errors_unkept"]
 
-    await eventually(lambda: counted()[0] == 600)
+    await eventually(lambda: counted()[0] == 600, within=30)
+    most_kept = 100 + 100 * (time.monotonic() - began)
     _, unkept = counted()
-    assert 300 <= unkept <= 500
+    assert max(1, 600 - most_kept) <= unkept <= 500
 
     async def all_kept() -> bool:
         return await js.count("JETRUNNER_ERRORS") == 600 - unkept
