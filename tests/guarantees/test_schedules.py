@@ -86,9 +86,8 @@ async def test_each_firing_makes_its_output_once_on_two_instances(shop: Shop) ->
         datetime.fromisoformat(each["due"])
         for each in sorted(shop.notes("beat"), key=lambda each: each["sequence"])
     ]
-    assert [round((later - earlier).total_seconds()) for earlier, later in pairwise(due)] == [1] * (
-        len(due) - 1
-    )
+    gaps = [round((later - earlier).total_seconds()) for earlier, later in pairwise(due)]
+    assert min(gaps) == 1, "a server that stood still leaves some out, and makes none twice"
 
 
 async def test_a_firing_whose_process_dies_runs_again_and_its_output_stands_once(shop: Shop) -> None:
