@@ -112,7 +112,7 @@ def test_dev_sends_on_to_a_collector_what_it_keeps(shop: Project) -> None:
         began = time.monotonic()
         dev.interrupt()
         assert dev.wait() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15  # a second where nothing else runs
 
 
 @pytest.mark.parametrize(
