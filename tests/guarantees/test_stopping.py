@@ -7,7 +7,9 @@ import time
 from functools import partial
 
 import pytest
+from nats.aio.msg import Msg
 
+from tests.cli.test_run import pending
 from tests.support.eventually import eventually
 from tests.support.process import RunnerProcess
 from tests.support.proxy import Proxy
@@ -15,6 +17,9 @@ from tests.support.server import NatsServer
 from tests.support.shop import Shop
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
+
+SOON = 8.0
+"""Seconds: one where nothing else runs, and what a busy machine adds; what is not given back comes again after ten."""
 
 ASYNC = """
     @consume("orders.{id}", concurrency=2, timeout=60)
@@ -75,7 +80,7 @@ async def test_what_has_not_started_is_with_another_instance_within_a_second(sho
     await shop.settled("charge")
     runs = [each["id"] for each in shop.notes("start")]
     assert sorted(runs) == list(range(40))
-    assert max(each["at"] for each in shop.notes("done")) - stopped < 2.5
+    assert max(each["at"] for each in shop.notes("done")) - stopped < SOON
 
 
 async def test_a_stop_under_load_redelivers_nothing_late(shop: Shop) -> None:
@@ -126,7 +131,7 @@ async def test_a_stop_under_load_redelivers_nothing_late(shop: Shop) -> None:
     late = {
         number: times[0] - published[number]
         for number, times in done.items()
-        if times[0] - published[number] > 3
+        if times[0] - published[number] > SOON
     }
     assert late == {}
     assert {number for number, times in done.items() if len(times) > 1} == set()
@@ -192,7 +197,7 @@ async def test_a_second_sigterm_cancels_what_runs_and_gives_it_back(shop: Shop) 
     begun = time.time()
     shop.run()
     await shop.settled("charge")
-    assert max(each["at"] for each in shop.notes("start")) - begun < 3
+    assert max(each["at"] for each in shop.notes("start")) - begun < SOON
     assert await shop.dead() == []
 
 
@@ -232,12 +237,12 @@ async def test_a_third_sigterm_ends_the_process_at_once(shop: Shop) -> None:
     process = await shop.running("charge")
     await shop.order(1)
     await shop.noted("start")
-    for _ in range(2):
-        process.terminate()
-        await asyncio.sleep(0.1)
-    if process.running:
-        process.terminate()
-    assert await process.ended(within=5) != 1
+    for _ in range(3):
+        if process.running:
+            process.terminate()
+        # Signals that arrive together would count as one.
+        await eventually(lambda: pending(process.pid) == 0 or not process.running)
+    assert await process.ended(within=20) != 1
 
 
 async def test_code_that_will_not_end_does_not_keep_the_process(shop: Shop) -> None:
@@ -264,15 +269,22 @@ async def test_code_that_will_not_end_does_not_keep_the_process(shop: Shop) -> N
             asyncio.create_task(stubborn("start"))
     """)
     process = await shop.running("charge", "--drain-timeout", "0.2")
+    given_back: set[str] = set()
+
+    async def listen(message: Msg) -> None:
+        if message.data.startswith(b"-NAK"):
+            given_back.add(message.subject.split(".")[3])
+
+    await shop.js.client.subscribe("$JS.ACK.ORDERS.>", cb=listen)
     for kind in ("loop", "thread", "task"):
         await shop.js.publish(f"orders.{kind}", {"id": 1})
     await shop.noted("start", 3)
     process.terminate()
-    assert await process.ended(within=12) == 0
-    begun = time.time()
+    assert await process.ended(within=20) == 0
+    # Its end takes seconds, after which the ack waits are over soon: when they come again tells nothing.
+    await eventually(lambda: given_back == {"shop-in_loop", "shop-in_thread"})
     shop.run()
     await shop.noted("again", 2)
-    assert max(each["at"] for each in shop.notes("again")) - begun < 3
     for function in ("in_loop", "in_thread", "charge"):
         await shop.settled(function)
     assert await shop.dead() == []
@@ -316,7 +328,7 @@ async def test_what_handlers_use_stays_open_until_those_that_were_cancelled_have
     begun = time.time()
     shop.run()
     await shop.settled("charge")
-    assert max(each["at"] for each in shop.notes("start")) - begun < 3
+    assert max(each["at"] for each in shop.notes("start")) - begun < SOON
     assert await shop.dead() == []
 
 
@@ -345,6 +357,6 @@ async def test_a_hundred_functions_far_from_their_server_end_within_the_drains_t
         stopped = time.monotonic()
         process.terminate()
         await process.seen("cancelling what still runs: 1", within=60)
-        assert time.monotonic() - stopped < 3
+        assert time.monotonic() - stopped < 10
         assert await process.ended(within=60) == 0
-        assert time.monotonic() - stopped < 8
+        assert time.monotonic() - stopped < 25  # one by one: forty
