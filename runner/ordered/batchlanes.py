@@ -82,6 +82,22 @@ class BatchLanes:
                 return
             yield delivery
 
+    def dropped(self, key: Hashable, name: Hashable) -> list[Delivery]:
+        """The messages that would run together with the one that holds the key's lane, and whose bodies are not here."""
+        found: list[Delivery] = []
+        if key not in self._parking.marks:
+            for sequence in self.ordering.following(key, self.size(name) - 1):
+                delivery = self._unsettled.get(sequence)
+                if delivery is None or delivery.careful:
+                    break
+                if delivery.body is SPILLED:
+                    found.append(delivery)
+        return found
+
+    def may_start(self, delivery: Delivery) -> bool:
+        """Whether a message whose turn had come still waits here."""
+        return self._unsettled.get(delivery.sequence) is delivery and not delivery.started
+
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """These messages of a batch are not done: each runs again, after the messages before it in its lane."""
         parted: dict[Hashable, list[int]] = {}

@@ -27,6 +27,8 @@ class KeyBatches:
         """By key, the first message of each batch that waits for more."""
         self._queued = 0
         """Batches that wait for a slot."""
+        self._fetching = 0
+        """Batches whose messages are fetched again."""
 
     @property
     def lingers(self) -> bool:
@@ -36,11 +38,24 @@ class KeyBatches:
     @property
     def sated(self) -> bool:
         """Whether to ask for no more messages: their bodies would be dropped, and read from the stream again when their turn comes."""
-        return (self._queued > 0 or self.lingers) and self.lanes.spill.heavy
+        return (self._queued + self._fetching > 0 or self.lingers) and self.lanes.spill.heavy
 
     def arrive(self, delivery: Delivery) -> None:
         """A message holds its lane, and may start."""
-        lanes, key = self.lanes, self.key(delivery)
+        key = self.key(delivery)
+        if not delivery.careful and (dropped := self.lanes.dropped(key, key)):
+            self._fetching += 1
+            self.lanes.spill.restore_behind(delivery, dropped, partial(self._whole, delivery))
+        else:
+            self._arrive(delivery, key)
+
+    def _whole(self, delivery: Delivery) -> None:
+        self._fetching = max(0, self._fetching - 1)
+        if self.lanes.may_start(delivery):
+            self._arrive(delivery, self.key(delivery))
+
+    def _arrive(self, delivery: Delivery, key: Hashable) -> None:
+        lanes = self.lanes
         if lanes.hurries(delivery, key) or lanes.ordering.waiting(key) + 1 >= lanes.most:
             self._enqueue(delivery)
         else:
@@ -67,7 +82,7 @@ class KeyBatches:
     def forget(self, source: Source) -> set[int]:
         """Drop the messages that have not started; returns the sequences of those that were in the queue."""
         self._leads.clear()
-        self._queued = 0
+        self._queued = self._fetching = 0
         return self.lanes.forget(source)
 
     def take(self, lead: Delivery) -> list[Delivery]:

@@ -5,6 +5,8 @@ Rule 1: only the bodies of waiting messages are dropped: of those behind another
 Rule 2: a message is fetched from the stream's leader, and checked to be the same. If the stream has removed it meanwhile, it is
         acknowledged.
 Rule 3: eight are fetched at once, and no more while eight that were fetched wait for a slot; their lanes wait meanwhile.
+Rule 4: with the first message of a batch, those that run together with it are fetched, up to 2 MiB. Else a batch would end at the
+        first dropped body, and most batches of a long backlog would have one message.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from runner.core.ordering import Ordering
 from runner.errors import JetrunnerError
+from runner.jetstream.concurrent import gather
 from runner.jetstream.delivery import Delivery
-from runner.jetstream.messages import leader_message
+from runner.jetstream.messages import StoredMessage, leader_message
 from runner.jetstream.reply import stored_at
 from runner.runtime.history import History
 from runner.runtime.runtime import Runtime
@@ -30,6 +33,8 @@ BUDGET_BYTES = 16 << 20
 """The most bytes of the bodies and headers that wait in one shard; once they are more, only half of that is kept."""
 AT_ONCE = 8
 """The most messages that are fetched at once, and the most fetched ones that have not started."""
+TOGETHER_BYTES = 2 << 20
+"""Once so many bytes were fetched for a batch, it runs with what is here."""
 PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.25
 COUNT_SECONDS = 1.0
@@ -124,6 +129,31 @@ class Spill:
             self._fetching += 1
             self._tasks.start_soon(self._fetch)
 
+    def restore_behind(self, lead: Delivery, behind: Sequence[Delivery], then: Callable[[], None]) -> None:
+        """Fetch dropped messages that run together with `lead`, whose turn has come; then call `then`, whatever became of them."""
+        self._tasks.start_soon(self._fetch_behind, lead, behind, then)
+
+    async def _fetch_behind(
+        self, lead: Delivery, behind: Sequence[Delivery], then: Callable[[], None]
+    ) -> None:
+        try:
+            if not any(each is lead for each in self._fetched):
+                await self._slots()
+                self._fetched.append(lead)
+            size = 0
+            for begin in range(0, len(behind), AT_ONCE):
+                part = [each for each in behind[begin : begin + AT_ONCE] if self._waits(each)]
+                found = await gather(*map(self._found, part))
+                here = [each for each, one in zip(part, found, strict=True) if self._put(each, one)]
+                size += bytes_of(here)
+                if len(here) < AT_ONCE or size >= TOGETHER_BYTES:
+                    break
+            self._bytes += size
+        except JetrunnerError as error:
+            log.debug("messages of a batch cannot be fetched yet: %s", error)
+        finally:
+            then()
+
     async def _fetch(self) -> None:
         try:
             while self._wanted:
@@ -149,10 +179,7 @@ class Spill:
         history, sequence, wait = self._history, delivery.sequence, RETRY_SECONDS
         while self._waits(delivery):  # a shard that is lost forgets the message
             try:
-                # If the stream has gone back, the shard forgets the message.
-                found = await history.surely(
-                    partial(leader_message, self._connection, history.stream, {"seq": sequence})
-                )
+                found = await self._found(delivery)
             except JetrunnerError as error:
                 log.warning("message %d of %s cannot be fetched yet: %s", sequence, history.stream, error)
             else:
@@ -162,14 +189,26 @@ class Spill:
                     log.warning("message %d of %s was removed before its turn came", sequence, history.stream)
                     self._ack(delivery)
                     return
-                if found.stored_ns == stored_at(delivery.reply):
-                    delivery.header, delivery.body = found.header, found.body
+                if self._put(delivery, found):
                     self._fetched.append(delivery)
                     self._start((sequence,))
                     return
                 self._mistake(delivery)
             await asyncio.sleep(wait)
             wait = min(LONGEST_RETRY_SECONDS, wait * 2)
+
+    async def _found(self, delivery: Delivery) -> StoredMessage | None:
+        """The message as it stands in the stream. If the stream has gone back, the shard forgets the message."""
+        history = self._history
+        ask = partial(leader_message, self._connection, history.stream, {"seq": delivery.sequence})
+        return await history.surely(ask)
+
+    def _put(self, delivery: Delivery, found: StoredMessage | None) -> bool:
+        """Give a dropped message its body; False if another one stands there, or none."""
+        if found is None or found.stored_ns != stored_at(delivery.reply):
+            return False
+        delivery.header, delivery.body = found.header, found.body
+        return True
 
     def _waits(self, delivery: Delivery) -> bool:
         return self._unsettled.get(delivery.sequence) is delivery

@@ -245,7 +245,9 @@ async def test_batches_are_full_and_in_order_where_more_waits_than_may_stay_in_m
         table: [n for n in range(at, 300, 3) if n != poisoned] for at, table in enumerate("abc")
     }
     assert [n for n, _ in dead] == [poisoned] * (poisoned >= 0)
-    assert max(map(len, calls)) > 1
+    assert len(calls) <= 60, (
+        "30 where all are full; a search for the poisoned one, and what a busy machine parts"
+    )
 
 
 # -- batches of a shard ---------------------------------------------------------------------------------
