@@ -18,6 +18,7 @@ from msgspec import structs
 
 from runner import devserver
 from runner.config import Settings, load_settings
+from runner.core import header
 from runner.core.balancer import Policy
 from runner.errors import NoStream, PermissionDenied, ServerError, SettingsError, Unconfirmed
 from runner.host import require_timeout
@@ -96,7 +97,7 @@ class App:
             await self._read_clock()
         staged = stage(subject, body, headers, due(delay, at, self.connection.clock.now))
         with self._tracing.publish_span(subject, headers=staged.headers.items()) as span:
-            fields = {name.lower() for name, _ in span.headers}
+            fields = {header.SOURCE, *(name.lower() for name, _ in span.headers)}
             pairs = [
                 *((name, value) for name, value in staged.headers.items() if name.lower() not in fields),
                 *span.headers,

@@ -14,6 +14,9 @@ _BAD_NAME = re.compile(r"[\x00-\x20\x7f:]")
 _LINE = re.compile(r"[^\x00-\x20\x7f:]+: [^\r\n]*")
 _STATUS = re.compile(rb"NATS/1\.0 +([0-9]{3})(?: +([^\r\n]*))?")
 
+SOURCE = "nats-stream-source"
+"""The server writes it into a message that a stream copies from another one, and refuses a publish that has it (2.15)."""
+
 # Headers that would make the server act again on a copy of the message, lower case.
 _ACTING = (
     "nats-msg-id",
@@ -27,9 +30,10 @@ _ACTING = (
     "nats-counter-",
     "nats-marker-reason",
     "nats-required-api-level",
+    SOURCE,
 )
 
-_PLACING = ("nats-msg-id", "nats-batch-")
+_PLACING = ("nats-msg-id", "nats-batch-", SOURCE)
 
 
 def pairs(raw: bytes) -> list[tuple[str, str]]:
@@ -95,12 +99,12 @@ def encode(headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Keep the headers that a copy of a message may have: not those that the server would act on again."""
+    """Keep the headers that a copy of a message may have: not those that the server would act on again, or refuse."""
     return [(name, value) for name, value in headers if not name.lower().startswith(_ACTING)]
 
 
 def unplaced(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Drop the headers that identify the message and its batch: with them the server would take a copy for the message itself."""
+    """Drop the headers that identify the message, its batch and its source: with them the server would take a copy for the message itself."""
     return [(name, value) for name, value in headers if not name.lower().startswith(_PLACING)]
 
 
