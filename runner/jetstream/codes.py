@@ -24,6 +24,7 @@ CONSUMER_EXISTS = 10148  # consumer already exists
 DUPLICATE_IN_PROCESS = 10158  # duplicate message id is in process (R3)
 WRONG_LAST_SEQUENCE_YET = 10164  # wrong last sequence
 """Another write that expects a sequence of the same subject is not stored yet (R3): it may be ours, whose answer was lost."""
+TTL_DISABLED = 10166  # per-message TTL is disabled
 BATCH_DISABLED = 10174  # atomic publish is disabled
 BATCH_INCOMPLETE = 10176  # atomic publish batch is incomplete
 BATCH_DUPLICATE = 10201  # atomic publish batch contains duplicate message id

@@ -3,32 +3,47 @@
 The schedule's message (`$JETRUNNER.delayed.<project>.<id>`) becomes one on `$JETRUNNER.due.<project>` at its time, headers and body as
 they are; a durable that all instances share relays it with the Msg-Id it was given first. So no user's stream needs
 to allow schedules.
+
+Of the headers that the server acts on, only `Nats-TTL` goes on. It waits under a name of ours: in the schedule it would remove that
+before its time. It counts from the relay on. The others are dropped. A rollup would be published with the runner's rights for anybody
+who may publish with a delay, and purge a stream; what a handler expects of a stream holds for the moment in which it runs.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC
+from typing import Any
 
-from runner.core import header, shown
+from runner.core import header, shown, ttl
 from runner.core.subject import is_reserved
-from runner.jetstream import ownstreams
+from runner.errors import ServerError
+from runner.jetstream import codes, ownstreams
 from runner.jetstream.publisher import Outgoing
 from runner.staged import Staged
 
 STREAM = ownstreams.AGAIN
 TARGET = "Jetrunner-Delayed-Subject"
 MESSAGE_ID = "Jetrunner-Delayed-Msg-Id"
+TTL = "Jetrunner-Delayed-TTL"
+_OWN = frozenset({TARGET, MESSAGE_ID, TTL})
 
 
 def schedule(project: str, staged: Staged, message_id: str, pairs: Iterable[tuple[str, str]]) -> Outgoing:
-    """The message that makes the server publish `staged` at its time."""
+    """The message that makes the server publish `staged` at its time. Raises ValueError for a TTL that no stream takes."""
     assert staged.at is not None
     at = staged.at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    given = [*pairs]
+    lives = dict(given).get(ttl.HEADER)
+    if lives is not None and not ttl.is_taken(lives):
+        raise ValueError(
+            f'{ttl.HEADER} is not {lives!r}: write "90", "1h30m" or "never", and no less than a second'
+        )
     key = hashlib.blake2b(message_id.encode(), digest_size=16).hexdigest()
     headers = (
-        *pairs,
+        *_kept(given),
+        *([(TTL, lives)] if lives is not None else ()),
         ("Nats-Schedule", f"@at {at}"),
         ("Nats-Schedule-Target", due_subject(project)),
         (TARGET, staged.subject),
@@ -37,6 +52,16 @@ def schedule(project: str, staged: Staged, message_id: str, pairs: Iterable[tupl
         ("Nats-Msg-Id", message_id),
     )
     return Outgoing(f"$JETRUNNER.delayed.{project}.{key}", staged.body, headers)
+
+
+def require_ttl(staged: Staged, stream: str, config: Mapping[str, Any]) -> None:
+    """Raise `ServerError` if a delayed message has a TTL, and the stream that it is for allows none."""
+    if staged.at is not None and ttl.HEADER in staged.headers and not config.get("allow_msg_ttl"):
+        raise ServerError(
+            f"an output has the header {ttl.HEADER}, which stream {stream} does not allow",
+            code=codes.TTL_DISABLED,
+            hint="set allow_msg_ttl = true on the stream",
+        )
 
 
 def due_subject(project: str) -> str:
@@ -54,5 +79,11 @@ def due(pairs: Sequence[tuple[str, str]], body: bytes, is_inbox: Callable[[bytes
         target.encode("utf-8", "surrogateescape")
     ):  # with our rights, for somebody who may only publish with a delay
         return f"it does not go there: {shown.line(target)} is a subject of the server's or of Jetrunner's"
-    kept = [pair for pair in header.forwarded(pairs) if pair[0] not in (TARGET, MESSAGE_ID)]
-    return Outgoing(target, body, (*kept, ("Nats-Msg-Id", named[MESSAGE_ID])))
+    lives = named.get(TTL, "")
+    own = [(ttl.HEADER, lives)] if ttl.is_taken(lives) else []
+    return Outgoing(target, body, (*_kept(pairs), *own, ("Nats-Msg-Id", named[MESSAGE_ID])))
+
+
+def _kept(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The headers that go on as they are."""
+    return [pair for pair in header.forwarded(pairs) if pair[0] not in _OWN]

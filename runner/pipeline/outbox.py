@@ -33,6 +33,11 @@ from runner.staged import Staged
 
 PLANS = 5
 """How often the outputs of one run are planned before the attempt fails."""
+CHANGEABLE = frozenset({codes.BATCH_DISABLED, codes.TTL_DISABLED})
+"""Errors that may come from a stream's settings as they were: they are read again, once."""
+_OF_INPUT = ("nats-expected-", "nats-schedule")
+"""Headers that say something of the input's own stream, or of the schedule that it comes from; lower case."""
+_OF_FIRING = (*_OF_INPUT, "nats-ttl")
 
 
 class PendingOutput:
@@ -61,6 +66,8 @@ class Outbox:
         self._fences = fences_of(incoming.delivery) if ordered else None
         block = incoming.delivery.header
         self._inherited = frozenset(header.pairs(block)) if block is not None else frozenset()
+        fired = any(name == "Nats-Scheduler" for name, _ in self._inherited)
+        self._of_input = _OF_FIRING if fired else _OF_INPUT
 
     async def store(self) -> None:
         """Store all outputs, each once, and return when all are confirmed. Raises as `Outputs.store`."""
@@ -74,7 +81,7 @@ class Outbox:
             except ServerError as error:
                 # An incomplete batch is stored at some later time, and is not the handler's fault.
                 plans += error.code != codes.BATCH_INCOMPLETE
-                changed = error.code == codes.BATCH_DISABLED or isinstance(error, NoConfirmation)
+                changed = error.code in CHANGEABLE or isinstance(error, NoConfirmation)
                 most = PLANS if isinstance(error, Elsewhere) else 2 if changed else 0
                 if plans >= most:
                     raise
@@ -88,6 +95,7 @@ class Outbox:
             # A delayed output is checked, too: once it is due, nobody could be told of an error.
             stream = await process.topology.find(output.staged.subject)
             process.topology.require_confirmation(stream)
+            delayed.require_ttl(output.staged, stream, process.topology.config(stream))
             placed.append((delayed.STREAM if output.staged.at is not None else stream, output))
         passed_on: list[tuple[str, str]] = []
         if delivery.span is None and process.tracing.enabled:
@@ -179,13 +187,13 @@ class Outbox:
         return ack
 
     def _given(self, staged: Staged, carried: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """The handler's headers for an output, without ids, batches, traces and expectations that it has copied from its input."""
+        """The handler's headers for an output, without ids, batches, traces, expectations and firings that it has copied from its input."""
         ours = {name.lower() for name, _ in carried}
         return [
             pair
             for pair in header.unplaced(staged.headers.items())
             if pair[0].lower() not in ours
-            and not (pair in self._inherited and pair[0].lower().startswith("nats-expected-"))
+            and not (pair in self._inherited and pair[0].lower().startswith(self._of_input))
         ]
 
 
