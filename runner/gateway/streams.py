@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 
+import anyio
+
 from runner.errors import NoStream, ServerError, StreamFull, TooLarge
 from runner.gateway.answer import Answer, stored, trouble
 from runner.gateway.httprequest import Http
+from runner.jetstream import codes
 from runner.jetstream.publisher import PubAck, Publisher, unanswered
 from runner.telemetry.httpspans import HttpSpan
 
 PATIENCE_SECONDS = 3.0
-"""How long a message is published again while no answer comes."""
-TRY_SECONDS = 1.0
+"""How long a message is published again while no answer comes, or the stream is busy."""
+TRY_SECONDS, PAUSE_SECONDS = 1.0, 0.05
 FULL_SECONDS, AGAIN_SECONDS = 5.0, 1.0
 NO_WORD = "the stream has not answered: it may have the message; ask again with the same Idempotency-Key"
 
@@ -55,15 +58,23 @@ class Streams:
             sent.end(stream=ack.stream, sequence=ack.seq)
         return stored(ack.stream, ack.seq, duplicate=ack.duplicate)
 
-    async def _stored(self, subject: str, body: bytes, block: bytes, left: float) -> PubAck:
+    async def _stored(self, subject: str, body: bytes, block: bytes, patience: float) -> PubAck:
+        until = anyio.current_time() + patience
+        left = patience
         while True:
-            once = min(left, TRY_SECONDS)
             try:
+                once = min(left, TRY_SECONDS)
                 return await self._publisher.publish_block(subject, body, block, timeout=once)
             except ServerError as error:
-                left -= once
-                if left <= 0 or not unanswered(error):
+                left = until - anyio.current_time() - PAUSE_SECONDS
+                if left <= 0 or not _is_undecided(error):
                     raise
+            await anyio.sleep(PAUSE_SECONDS)
+
+
+def _is_undecided(error: ServerError) -> bool:
+    """Whether the message may be stored, or will be at the next try: no answer came, or one with the same id is being stored."""
+    return unanswered(error) or error.code in codes.BUSY
 
 
 def _refused(error: Exception) -> Answer:
@@ -73,7 +84,7 @@ def _refused(error: Exception) -> Answer:
         found = trouble(413, "the body is too large for the stream behind")
     elif isinstance(error, NoStream):
         found = trouble(503, "no stream takes this now", after=FULL_SECONDS)
-    elif isinstance(error, ServerError) and unanswered(error):
+    elif isinstance(error, ServerError) and _is_undecided(error):
         found = trouble(
             503,
             NO_WORD,

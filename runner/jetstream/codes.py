@@ -25,6 +25,7 @@ DUPLICATE_IN_PROCESS = 10158  # duplicate message id is in process (R3)
 WRONG_LAST_SEQUENCE_YET = 10164  # wrong last sequence
 """Another write that expects a sequence of the same subject is not stored yet (R3): it may be ours, whose answer was lost."""
 TTL_DISABLED = 10166  # per-message TTL is disabled
+TOO_MANY_REQUESTS = 10167  # too many requests: the stream has not stored yet what it was sent
 BATCH_DISABLED = 10174  # atomic publish is disabled
 BATCH_INCOMPLETE = 10176  # atomic publish batch is incomplete
 BATCH_DUPLICATE = 10201  # atomic publish batch contains duplicate message id
@@ -44,9 +45,17 @@ FULL = frozenset(
 FEW_SERVERS = frozenset({NO_SUITABLE_PEERS, NOT_CLUSTERED})
 """The cluster has fewer servers than the stream wants replicas, or does not know that they are up."""
 TOO_LARGE = frozenset({MESSAGE_EXCEEDS_MAXIMUM, HEADER_EXCEEDS_MAXIMUM})
-BUSY = frozenset({DUPLICATE_IN_PROCESS, WRONG_LAST_SEQUENCE_YET, BATCH_INCOMPLETE, *BATCHES_IN_FLIGHT})
-"""The same Msg-Id is being stored, a batch was abandoned on its way, or too many are in flight. The write is tried again; this is never a
-handler's failure.
+BUSY = frozenset(
+    {
+        DUPLICATE_IN_PROCESS,
+        WRONG_LAST_SEQUENCE_YET,
+        TOO_MANY_REQUESTS,
+        BATCH_INCOMPLETE,
+        *BATCHES_IN_FLIGHT,
+    }
+)
+"""The same Msg-Id is being stored, a batch was abandoned on its way, or too many messages or batches are in flight. The write is tried
+again; this is never a handler's failure.
 """
 NO_CONSUMER = frozenset({CONSUMER_NOT_FOUND, STREAM_NOT_FOUND})
 NO_MESSAGE = frozenset({NO_MESSAGE_FOUND, SEQUENCE_NOT_FOUND})
