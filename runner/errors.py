@@ -15,7 +15,7 @@ JetrunnerError
     ├── PermissionDenied  the credentials do not allow it
     ├── ShardLost         another instance owns the shard: what this run made is nobody's
     ├── ServiceError      whoever answers a request has answered with an error
-    ├── TooLarge          headers and body are over the server's max_payload
+    ├── TooLarge          headers and body are more than the server, or the stream, takes
     ├── Unconfirmed       no answer came in time; it may or may not have happened
     └── Incomplete        the server could not list all that there is: no answer to go by
 """
@@ -124,7 +124,7 @@ class PermissionDenied(ServerError):
 
 
 class TooLarge(ServerError):
-    """Headers and body are over the server's max_payload."""
+    """Headers and body are more than the server, or the stream, takes in one message."""
 
 
 class ShardLost(ServerError):

@@ -17,9 +17,12 @@ SUBJECTS_OVERLAP = 10065  # subjects overlap with an existing stream
 WRONG_LAST_SEQUENCE = 10071  # wrong last sequence: {seq}; a compare-and-set that came too late
 NOT_CLUSTERED = 10074  # replicas > 1 not supported in non-clustered mode
 STORE_FAILED = 10077  # storing a message failed: maximum messages exceeded, and the stream's other limits
+RECORD_TOO_LARGE = "message too large"
+"""The text of STORE_FAILED where a message is larger than file storage takes, whatever the stream's limits."""
 HEADER_EXCEEDS_MAXIMUM = 10097  # header size exceeds maximum allowed of 64k
 WORK_QUEUE_UNFILTERED = 10099  # multiple non-filtered consumers not allowed on workqueue stream
 WORK_QUEUE_NOT_UNIQUE = 10100  # filtered consumer not unique on workqueue stream
+NO_LIMITS = 10120  # no JetStream default or applicable tiered limit present: the account's tier for these replicas is gone
 CONSUMER_EXISTS = 10148  # consumer already exists
 DUPLICATE_IN_PROCESS = 10158  # duplicate message id is in process (R3)
 WRONG_LAST_SEQUENCE_YET = 10164  # wrong last sequence
@@ -37,6 +40,7 @@ FULL = frozenset(
     {
         ACCOUNT_EXCEEDED,
         INSUFFICIENT_RESOURCES,
+        NO_LIMITS,
         MEMORY_EXCEEDED,
         STORAGE_EXCEEDED,
         STORE_FAILED,

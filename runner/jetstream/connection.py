@@ -35,7 +35,7 @@ from runner.jetstream.inbox import Inbox, ask
 from runner.jetstream.inflight import InFlight
 from runner.jetstream.login import options
 from runner.jetstream.plainwire import PlainWire
-from runner.jetstream.publisher import Publisher, read_ack
+from runner.jetstream.publisher import ROOM_TO_RESERVE, Publisher, read_ack
 from runner.jetstream.reader import abort
 from runner.jetstream.serverclock import ServerClock
 from runner.jetstream.unreachable import REFUSED, unreachable
@@ -127,7 +127,7 @@ class Connection:
         except Unfit as error:
             raise ServerError(f"the answer to {suffix} cannot be read: {error}") from None
         if "error" in reply:
-            read_ack(msgspec.json.encode({"error": reply["error"]}))
+            read_ack(msgspec.json.encode({"error": reply["error"]}), room=ROOM_TO_RESERVE)
         if wrong := answers.check(suffix, reply):
             raise ServerError(f"the answer to {suffix} is not the server's: {wrong}")
         answers.raise_floors(suffix, reply)

@@ -38,6 +38,10 @@ BATCH_LIMIT = 1000
 """Most messages in one atomic batch: the server's own limit."""
 BATCHES_IN_FLIGHT = 16
 MORE_SERVERS = "start the other servers, or ask for fewer replicas: each replica needs a server of its own"
+ROOM = "raise the limits of the stream or of the account, or let the stream discard old messages"
+ROOM_TO_RESERVE = (
+    "raise the limits of the account, or of the server's storage; or let streams reserve less (max_bytes)"
+)
 
 
 class ApiError(msgspec.Struct):
@@ -207,8 +211,11 @@ def is_stored(answer: bytes) -> bool:
     return b'"error"' not in answer and b'"stream"' in answer
 
 
-def read_ack(body: bytes, stream: str = "") -> PubAck:
-    """Read a PubAck, or raise the error in it: as `Elsewhere` if it comes from another stream than the one that is meant."""
+def read_ack(body: bytes, stream: str = "", room: str = ROOM) -> PubAck:
+    """Read a PubAck, or raise the error in it: as `Elsewhere` if it comes from another stream than the one that is meant.
+
+    `room` says what helps where there is no room.
+    """
     try:
         ack = decode_ack(body)
     except Unfit:
@@ -220,14 +227,13 @@ def read_ack(body: bytes, stream: str = "") -> PubAck:
     text = error.description or f"error {error.err_code}"
     if stream and ack.stream not in {"", stream}:
         raise Elsewhere(f"{ack.stream}, not {stream}: {text}", code=error.err_code)
-    if error.err_code in codes.FULL:
-        raise StreamFull(
-            text,
-            code=error.err_code,
-            hint="raise the limits of the stream or of the account, or let the stream discard old messages",
-        )
+    if error.err_code == codes.STORE_FAILED and text == codes.RECORD_TOO_LARGE:
+        hint = "send less: a stream on file storage takes 32 MiB at most, headers and all"
+        raise TooLarge(text, code=error.err_code, hint=hint)
     if error.err_code in codes.TOO_LARGE:
         raise TooLarge(text, code=error.err_code, hint="raise the stream's max_msg_size")
+    if error.err_code in codes.FULL:
+        raise StreamFull(text, code=error.err_code, hint=room)
     hint = MORE_SERVERS if error.err_code in codes.FEW_SERVERS else ""
     raise ServerError(text, code=error.err_code, hint=hint)
 

@@ -23,6 +23,8 @@ from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.deadletters")
 
+LARGEST_RECORD = 31 << 20
+"""A stream takes somewhat less than 32 MiB in one message on file storage."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -96,8 +98,9 @@ class DeadLetterWriter:
             config = (await connection.api(f"STREAM.INFO.{ownstreams.DEADLETTERS}"))["config"]
         except PermissionDenied:
             return deadletter.LEAST_PAYLOAD
+        most = min(connection.max_payload, LARGEST_RECORD)
         limit = int(config.get("max_msg_size") or -1)
-        return min(limit, connection.max_payload) if limit > 0 else connection.max_payload
+        return min(limit, most) if limit > 0 else most
 
 
 def term(dead: Dead, hide: Callable[[str], str]) -> bytes:
