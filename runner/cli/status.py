@@ -29,6 +29,7 @@ from runner.jetstream.inventory import count
 from runner.jetstream.ownstreams import AGAIN
 from runner.jetstream.parked import Parked
 from runner.jetstream.server import check_server
+from runner.pipeline import relay
 
 HEADS = [
     "FUNCTION",
@@ -80,7 +81,7 @@ def status_command(watch: bool, output: str) -> None:
 
     Below the tables: when functions with a schedule fire next; split events that wait for parts, and since when; shards of an
     ordered function that could go on and have not for 5 s, with the reason; delayed messages that wait for their time (`delay=`,
-    `at=`); functions that are gone from the code and have left something on the server.
+    `at=`), or that their stream does not take; functions that are gone from the code and have left something on the server.
     """
     place = options.place()
     project = require_project(place.settings.name)
@@ -145,6 +146,8 @@ def _beside(found: dict[str, Any]) -> Iterator[str]:
         yield f"{shown.line(name)}: {events} for parts, the oldest for {format_duration(int(each['oldest_age']))}"
     if delayed := found["delayed_publishes"]:
         yield f"published with a delay, and not due yet: {counted(delayed, 'message')}"
+    if due := found["due_publishes"]:
+        yield f"due, but not published yet: {counted(due, 'message')}; the log says why"
     if found["untold"]:
         yield f"the server cannot tell of {shown.line(', '.join(found['untold']))} now"
     if not found["functions"]:
@@ -199,6 +202,7 @@ async def read(connection: Connection, project: str, root: Path, objective: Obje
             for name, each in (await openevents.waiting(connection, project)).items()
         },
         "delayed_publishes": await count(connection, AGAIN, f"$JETRUNNER.delayed.{project}.>"),
+        "due_publishes": await relay.unpublished(connection, project),
         "untold": second.untold,
     }
 

@@ -16,6 +16,7 @@ import anyio
 from runner.core import header, identity
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import consumer, ownstreams
+from runner.jetstream.connection import Connection
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.messages import remove
 from runner.jetstream.place import Place
@@ -31,6 +32,15 @@ LIMIT = 64
 PATIENCE_SECONDS = 5.0
 REPEAT_SECONDS = 60.0
 """The longest wait before the next try of a message that could not be stored."""
+
+
+async def unpublished(connection: Connection, project: str) -> int:
+    """How many delayed messages of a project are due and not published yet; 0 without the right to ask."""
+    try:
+        info = await consumer.info(connection, ownstreams.AGAIN, identity.durable(project, "-relay"))
+    except PermissionDenied:
+        return 0
+    return int(info["num_pending"]) + int(info["num_ack_pending"]) if info is not None else 0
 
 
 class Relay:

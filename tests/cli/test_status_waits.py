@@ -123,3 +123,19 @@ async def test_delayed_publishes_are_counted(project: Project, js: RawJetStream)
         )
     assert project.json("status")["delayed_publishes"] == 2
     assert "published with a delay, and not due yet: 2 messages" in project.runner("status").stderr
+
+
+async def test_a_delayed_message_that_its_stream_refuses_is_shown_once_it_is_due(
+    project: Project, js: RawJetStream
+) -> None:
+    project.function("shop", OTHERS)
+    await js.create("PAID", ["paid.>"], max_msg_size=100)
+    process = project.start("run")
+    await process.seen("ready")
+    assert project.json("status")["due_publishes"] == 0
+    headers = {"Jetrunner-Delayed-Subject": "paid.late", "Jetrunner-Delayed-Msg-Id": "one"}
+    await js.publish("$JETRUNNER.due.shop", b"x" * 1_000, headers)
+    await process.seen("a delayed message to paid.late cannot be published yet: message size exceeds maximum")
+    assert project.json("status")["due_publishes"] == 1
+    told = project.runner("status").stderr
+    assert "due, but not published yet: 1 message; the log says why" in told
