@@ -15,9 +15,10 @@ import anyio
 
 from runner.core import header, identity
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
-from runner.jetstream import consumer, ownstreams
+from runner.jetstream import codes, consumer, ownstreams
 from runner.jetstream.connection import Connection
 from runner.jetstream.delivery import Delivery
+from runner.jetstream.listing import listed
 from runner.jetstream.messages import remove
 from runner.jetstream.place import Place
 from runner.jetstream.publisher import Outgoing, retry_until
@@ -35,11 +36,14 @@ REPEAT_SECONDS = 60.0
 
 
 async def unpublished(connection: Connection, project: str) -> int:
-    """How many delayed messages of a project are due and not published yet; 0 without the right to ask."""
+    """How many delayed messages of a project are due and not published yet, as far as the server tells."""
     try:
-        info = await consumer.info(connection, ownstreams.AGAIN, identity.durable(project, "-relay"))
-    except PermissionDenied:
+        durables = await listed(connection, f"CONSUMER.LIST.{ownstreams.AGAIN}", "consumers")
+    except ServerError as error:
+        if error.code not in codes.NO_CONSUMER:
+            raise
         return 0
+    info = durables.told.get(identity.durable(project, "-relay"))
     return int(info["num_pending"]) + int(info["num_ack_pending"]) if info is not None else 0
 
 
