@@ -16,7 +16,6 @@ from runner.bindings import Binding
 from runner.consumers.durables import Durables
 from runner.consumers.predecessors import SUBJECT
 from runner.consumers.reading import Reading
-from runner.consumers.refusal import refused
 from runner.consumers.stranded import Stranded
 from runner.core.ahead import MOST
 from runner.core.history import Identity
@@ -25,6 +24,7 @@ from runner.errors import JetrunnerError, ServerError, UsageError
 from runner.jetstream import consumer, oldest, ownstreams
 from runner.jetstream.publisher import retry_until
 from runner.jetstream.pull import Pull, unopened
+from runner.jetstream.refusal import refused
 from runner.pipeline.pipeline import Pipeline
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.runtime import Runtime

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
-from runner.errors import JetrunnerError, PermissionDenied, ServerError
+from runner.errors import JetrunnerError, PermissionDenied, ServerError, Unconfirmed
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
+from runner.jetstream.publisher import unanswered
 
 log = logging.getLogger("jetrunner.streams")
 
@@ -27,6 +29,12 @@ GIVEN = frozenset({"subjects", "retention", "allow_msg_ttl", "allow_msg_schedule
 """Settings that must be as we want them; limits and replicas are for the operator to change."""
 REMOVED_SECONDS = 0.3
 """Time for the server to remove the files of a deleted stream: some 10 ms, and more on a busy machine."""
+WINDOW = "duplicates window"
+HINTS = {
+    codes.MAXIMUM_STREAMS: "raise max_streams of the account, or remove streams that nothing needs",
+    codes.MAX_BYTES_REQUIRED: "make {} with max_bytes: a stream that exists keeps its limits",
+    codes.STREAM_OFFLINE: "start the servers that hold {}",
+}
 
 STREAMS: dict[str, dict[str, Any]] = {
     AGAIN: {
@@ -133,32 +141,38 @@ async def restore(connection: Connection, name: str, *, must: bool = False) -> N
 
 
 async def ensure(connection: Connection, name: str, *, must: bool = False) -> None:
-    """Make sure of one of our streams; an existing one keeps its limits and replicas.
+    """Make sure of one of our streams; an existing one keeps its limits and replicas, and is enough where no new one could be made.
 
     If it may not be made, it is taken to exist; with `must`, PermissionDenied is raised instead.
     """
     wanted = {**STREAMS[name], "num_replicas": connection.replicas}
     try:
         await connection.api(f"STREAM.CREATE.{name}", wanted)
-        return
     except PermissionDenied:
         if must:
             raise
         log.warning("no permission to create stream %s; it is assumed to exist", name)
-        return
     except ServerError as error:
-        if error.code == codes.SUBJECTS_OVERLAP:
-            raise JetrunnerError(
-                f"stream {name} cannot be created: {error}",
-                hint=f"another stream captures {', '.join(wanted['subjects'])}; give that one narrower subjects",
-            ) from None
-        if error.code in codes.FEW_SERVERS:
-            count = connection.replicas
-            text = f"stream {name} with {count} replicas cannot be created: {error}"
-            raise ServerError(text, code=error.code, hint=error.hint) from None
-        if error.code != codes.STREAM_NAME_IN_USE:
-            raise
-    existing = (await connection.api(f"STREAM.INFO.{name}"))["config"]
+        # The server looks at what is asked for before it looks whether the stream exists.
+        existing = None if unanswered(error) else await _existing(connection, name)
+        if existing is None:
+            raise _refused(name, wanted, "created", error) from None
+        await _fit(connection, name, existing, wanted)
+
+
+async def _existing(connection: Connection, name: str) -> dict[str, Any] | None:
+    """The configuration of one of our streams; None if it does not exist."""
+    try:
+        config: dict[str, Any] = (await connection.api(f"STREAM.INFO.{name}"))["config"]
+    except ServerError as error:
+        if error.code == codes.STREAM_NOT_FOUND:
+            return None
+        raise _refused(name, STREAMS[name], "read", error) from None
+    return config
+
+
+async def _fit(connection: Connection, name: str, existing: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Update the settings of one of our streams that must be as we want them."""
     missing = {
         field: wanted[field] for field in GIVEN & wanted.keys() if existing.get(field) != wanted[field]
     }
@@ -174,6 +188,27 @@ async def ensure(connection: Connection, name: str, *, must: bool = False) -> No
             log.warning(
                 "no permission to update stream %s; features that need its new settings do not work", name
             )
+        except ServerError as error:
+            raise _refused(name, wanted, "updated", error) from None
+
+
+def _refused(name: str, wanted: Mapping[str, Any], what: str, error: ServerError) -> JetrunnerError:
+    """The same error, with the stream that it is about, and what can be done."""
+    if isinstance(error, (PermissionDenied, Unconfirmed)):
+        return error  # it names the subject
+    text, hint = f"stream {name} cannot be {what}: {error}", error.hint
+    if error.code == codes.SUBJECTS_OVERLAP:
+        subjects = ", ".join(wanted["subjects"])
+        return JetrunnerError(
+            text, hint=f"another stream captures {subjects}; give that one narrower subjects"
+        )
+    if error.code in codes.FEW_SERVERS:
+        text = f"stream {name} with {wanted['num_replicas']} replicas cannot be {what}: {error}"
+    elif error.code == codes.INVALID_CONFIG and WINDOW in str(error):
+        hint = f"make {name} with a shorter duplicate_window, or raise that limit of the server: a stream that exists keeps its own"
+    else:
+        hint = HINTS.get(error.code, hint).format(name)
+    return type(error)(text, code=error.code, hint=hint)
 
 
 async def ensure_all(connection: Connection, replicas: int = 1, *, gathers: bool = False) -> None:

@@ -8,12 +8,14 @@ import anyio
 
 from runner.core.quantity import format_duration
 from runner.errors import JetrunnerError, NoStream, PermissionDenied, ServerError
+from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.publisher import retry_until, unanswered
 
 OLDEST_SERVER = (2, 12)
 NOTICE_SECONDS = 1.0
 AGAIN_SECONDS = 0.25
+ENABLE = "start nats-server with -js, or enable it for the account"
 
 
 async def led(connection: Connection, patience: float, tell: Callable[[str], None]) -> None:
@@ -75,9 +77,7 @@ async def check_server(connection: Connection, patience: float = 0.0) -> None:
     try:
         enabled = await retry_until(has_jetstream, patience, "JetStream")
     except ServerError as error:
-        raise JetrunnerError(f"JetStream is not usable{where}: {error}", hint=error.hint) from None
+        hint = ENABLE if error.code in codes.NO_JETSTREAM else error.hint
+        raise JetrunnerError(f"JetStream is not usable{where}: {error}", hint=hint) from None
     if not enabled:
-        raise JetrunnerError(
-            f"JetStream is not enabled{where}",
-            hint="start nats-server with -js, or enable it for the account",
-        )
+        raise JetrunnerError(f"JetStream is not enabled{where}", hint=ENABLE)

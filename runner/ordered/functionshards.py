@@ -9,7 +9,6 @@ import time
 from runner.consumers.durables import Durables
 from runner.consumers.hands import found_in, held
 from runner.consumers.predecessors import Predecessors
-from runner.consumers.refusal import require_room
 from runner.consumers.sentback import SentBack
 from runner.core import sharding
 from runner.core.address import Address
@@ -20,6 +19,7 @@ from runner.core.sharding import Sharding
 from runner.errors import JetrunnerError
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.publisher import retry_until
+from runner.jetstream.refusal import require_room
 from runner.jetstream.reshard import GenerationStore
 from runner.ordered.assured import Assured
 from runner.ordered.hands import held_in

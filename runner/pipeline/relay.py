@@ -23,6 +23,7 @@ from runner.jetstream.messages import remove
 from runner.jetstream.place import Place
 from runner.jetstream.publisher import Outgoing, retry_until
 from runner.jetstream.pull import Pull
+from runner.jetstream.refusal import refused
 from runner.pipeline import delayed
 from runner.runtime.histories import START_SECONDS
 from runner.runtime.runtime import Runtime
@@ -61,7 +62,11 @@ class Relay:
     async def start(self) -> None:
         """Find or make the durable, and start to pull."""
         ensure = partial(consumer.ensure, self._runtime.connection, ownstreams.AGAIN, self._config)
-        await retry_until(ensure, START_SECONDS, "the durable of the relay")
+        try:
+            await retry_until(ensure, START_SECONDS, "the durable of the relay")
+        except JetrunnerError as error:
+            durable = self._config.durable_name
+            raise refused("the relay of delayed messages", durable, ownstreams.AGAIN, error) from None
         self._runtime.histories.of(ownstreams.AGAIN).add(self._pull)
         await self._pull.open()
 
