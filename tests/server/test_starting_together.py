@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from runner.config import Settings
 from runner.errors import Incomplete
 from runner.jetstream.connection import connect
 from runner.jetstream.inventory import real_streams
+from runner.jetstream.ownstreams import GATHER, STREAMS
 from runner.jetstream.topology import Topology
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
@@ -94,3 +96,38 @@ async def test_what_hangs_on_a_stream_that_the_server_cannot_tell_of_waits_and_t
     await instance.seen("ready: ", within=40)
     instance.terminate()
     assert await instance.ended(within=40) == 0
+
+
+CHARGE = """
+    from journal import note
+    from runner import consume
+
+    @consume("orders.*")
+    async def charge(order: dict) -> None:
+        note("run", id=order["id"])
+"""
+
+
+async def test_an_instance_that_starts_while_the_only_server_of_our_streams_restarts_waits_for_it(
+    make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    """A server that has ended in good order is known to be away: what it alone holds is `offline` at once."""
+    cluster = Cluster(tmp_path / "tagged")
+    for number, server in enumerate(cluster.servers):
+        server.config += f'\nserver_tags: ["t{number}"]\n'
+    stays, away, _ = cluster.servers
+    try:
+        cluster.start()
+        await cluster.ready()
+        async with RawJetStream.connect(cluster.url) as js:
+            await js.create("ORDERS", ["orders.*"], placement={"tags": ["t0"]})
+            for name, config in STREAMS.items():
+                if name != GATHER:
+                    await js.api(f"STREAM.CREATE.{name}", {**config, "placement": {"tags": ["t1"]}})
+        away.stop()
+        instance = make_project(functions={"orders": CHARGE}).start("run", NATS_URL=stays.url)
+        await instance.seen("our own streams: no success for .*: stream JETRUNNER .*offline", within=20)
+        away.start()
+        await instance.seen("ready: ", within=40)
+    finally:
+        cluster.stop()
