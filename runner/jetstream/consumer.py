@@ -30,9 +30,11 @@ OFF: dict[str, Any] = {
     "headers_only": False,
     "inactive_threshold": 0,
     "priority_groups": [],
+    "priority_policy": "none",
+    "priority_timeout": 0,
 }
 """Settings that a durable must not have, each with its empty value: delays that the server adds up wrongly, no bodies, an end by
-inactivity, pull groups.
+inactivity, and pull groups, which the server gives up only together with their policy and timeout.
 """
 REVISION = 1
 """The revision of the settings that Jetrunner wants for a durable; raised whenever these change."""
@@ -154,7 +156,7 @@ async def ensure(
                 raise
             existing = await info(connection, stream, durable)
             if existing is None:
-                raise
+                raise Unconfirmed(f"consumer {durable} was deleted meanwhile") from None
         else:
             return created, True
     changes = _changes(existing["config"], body, refilter=refilter)
@@ -174,10 +176,18 @@ async def ensure(
         )  # fmt: skip
     if not changes:
         return existing, False
+    try:
+        updated = await update(connection, stream, existing["config"], changes)
+    except ServerError as error:
+        if (
+            error.code == codes.CONSUMER_DOES_NOT_EXIST
+        ):  # whoever asks again makes it, and knows where it begins
+            raise Unconfirmed(f"consumer {durable} was deleted meanwhile") from None
+        raise
     for field, (real, declared) in sorted(changes.items()):
         level = logging.DEBUG if field == "metadata" else logging.WARNING
         log.log(level, "consumer %s on %s: %s changes from %r to %r", durable, stream, field, real, declared)
-    return await update(connection, stream, existing["config"], changes), False
+    return updated, False
 
 
 def _changes(real: dict[str, Any], wanted: dict[str, Any], *, refilter: bool) -> dict[str, tuple[Any, Any]]:
@@ -229,6 +239,14 @@ def unfit(config: Mapping[str, Any]) -> str:
     return ""
 
 
+def paused(stream: str, info: Mapping[str, Any]) -> str:
+    """Why the server delivers nothing of a consumer that somebody has paused; empty if nobody has."""
+    if not info.get("paused"):
+        return ""
+    until = info["config"].get("pause_until", "an unknown time")
+    return f"durable {info['name']} on {stream} is paused until {until}: nats consumer resume {stream} {info['name']}"
+
+
 def refiltered(real: Mapping[str, Any], wanted: ConsumerConfig) -> bool:
     """Whether a consumer's filter differs from the wanted one."""
     return sorted(filters_of(real)) != sorted(filters_of(msgspec.to_builtins(wanted)))
@@ -239,7 +257,9 @@ def differences(real: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple
     found: dict[str, tuple[Any, Any]] = {}
     newer = _revision(real) > REVISION
     if not newer:
-        found |= {field: (real[field], off) for field, off in OFF.items() if real.get(field)}
+        found |= {
+            field: (real[field], off) for field, off in OFF.items() if real.get(field) and real[field] != off
+        }
     if "filter_subject" not in wanted and "filter_subjects" not in wanted:
         found |= {
             field: (real[field], None) for field in ("filter_subject", "filter_subjects") if real.get(field)

@@ -11,10 +11,12 @@ import pytest
 from runner.config import Settings
 from runner.consumers.durables import Durables
 from runner.core.history import NOTHING, Identity
+from runner.errors import ServerError
 from runner.jetstream import consumer, ownstreams
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.history import look
 from runner.jetstream.kv import KV, PATIENCE_SECONDS
+from runner.jetstream.publisher import retry_until
 from runner.runtime.floors import Floor, Floors
 from runner.runtime.histories import Histories
 from tests.support.eventually import eventually
@@ -174,3 +176,40 @@ async def test_what_somebody_changes_between_the_look_and_the_change_of_a_durabl
         "ledger.*.posted",
         "theirs",
     )
+
+
+@pytest.mark.parametrize("deleted", ["before it is changed", "after it was found"])
+async def test_a_durable_that_is_deleted_meanwhile_is_asked_for_again_and_made_where_it_was(
+    connection: Connection,
+    js: RawJetStream,
+    durables: Durables,
+    monkeypatch: pytest.MonkeyPatch,
+    deleted: str,
+) -> None:
+    """Made at once it would begin with the first message: whoever asks again looks for its floor."""
+    await stored(js)
+    await durables.floors.save("LEDGER", NAME, 20, (await look(connection, "LEDGER")).newest)
+    wanted = consumer.config(NAME, "ledger.*", "all", "post")
+    if deleted == "before it is changed":
+        await js.api(
+            f"CONSUMER.CREATE.LEDGER.{NAME}",
+            {
+                "stream_name": "LEDGER",
+                "config": {"durable_name": NAME, "name": NAME, "ack_policy": "explicit"},
+            },
+        )
+    api = connection.api
+    gone: list[str] = []
+
+    async def deletes(suffix: str, *arguments: Any) -> dict[str, Any]:
+        if suffix.startswith("CONSUMER.CREATE") and not gone:
+            gone.append(suffix)
+            if deleted == "after it was found":
+                raise ServerError("consumer already exists", code=10148)
+            await js.api(f"CONSUMER.DELETE.LEDGER.{NAME}")
+        return await api(suffix, *arguments)
+
+    monkeypatch.setattr(connection, "api", deletes)
+    info = await retry_until(lambda: durables.ensure("LEDGER", wanted), 5.0)
+    assert gone
+    assert (info["ack_floor"]["stream_seq"], info["num_pending"]) == (20, 30)
