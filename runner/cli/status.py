@@ -80,8 +80,9 @@ def status_command(watch: bool, output: str) -> None:
     has not answered. LATENCY and SUCCESS: of about the last 50 requests.
 
     Below the tables: when functions with a schedule fire next; split events that wait for parts, and since when; shards of an
-    ordered function that could go on and have not for 5 s, with the reason; delayed messages that wait for their time (`delay=`,
-    `at=`), or that their stream does not take; functions that are gone from the code and have left something on the server.
+    ordered function that could go on and have not for 5 s, with the reason; durables that somebody has paused; delayed messages
+    that wait for their time (`delay=`, `at=`), or that their stream does not take; functions that are gone from the code and have
+    left something on the server.
     """
     place = options.place()
     project = require_project(place.settings.name)

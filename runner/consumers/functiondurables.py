@@ -166,8 +166,8 @@ class FunctionDurables:
 
     @property
     def standing(self) -> list[str]:
-        """Why the function waits for an instance or is throttled, one line each; empty while neither."""
-        return [line for line in (self._sources.waits, self.throttled) if line]
+        """Why the function waits for an instance, is throttled, or has a durable that is paused, one line each."""
+        return [line for line in (self._sources.waits, self.throttled, *self._sources.drift.paused) if line]
 
     def take(self, messages: int | None) -> None:
         """Ask the stream once for at most so many messages. None: ask from now on for as many as there is room for."""

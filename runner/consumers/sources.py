@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 
 from runner.bindings import Binding
+from runner.consumers.drift import Drift
 from runner.consumers.durables import Durables
 from runner.consumers.predecessors import SUBJECT
 from runner.consumers.reading import Reading
@@ -59,6 +60,7 @@ class Sources:
         """How many messages each has delivered that are not settled, as the server last said."""
         self.lags: dict[str, float] = {}
         """How long the oldest undelivered message of each had waited then, in seconds."""
+        self.drift = Drift()
         self._runtime = runtime
         self._connection = runtime.connection
         self._function = binding.function
@@ -198,8 +200,9 @@ class Sources:
             )  # another filter is handled elsewhere: the messages that it leaves out are read
             found, _ = await consumer.ensure(self._connection, pull.stream, wanted, info, refilter=not own)
             self._standing[pull] = found["config"]
-        except ServerError as error:
-            log.debug("cannot change the settings of durable %s: %s", pull.durable, error)
+            self.drift.over(pull.stream, pull.durable)
+        except ServerError as error:  # it is tried again at the next look
+            self.drift.refused(pull.stream, pull.durable, error)
         except JetrunnerError as error:
             self._standing[pull] = info["config"]
             await self._refuse(pull, error)
@@ -222,6 +225,7 @@ class Sources:
                 info["num_ack_pending"],
             )
             self.lags[pull.durable] = await oldest.waited(self._connection, self._stream, info)
+        self.drift.look(pull.stream, info)
         if info["delivered"]["stream_seq"] > last:
             self._lost(pull)
             return False

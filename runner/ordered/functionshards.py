@@ -220,6 +220,7 @@ class FunctionShards:
         return [
             *self.standstill.told(),
             *(line for shard in self.owned for line in self._stills[shard.name].standstill.told()),
+            *(line for shard in self.owned for line in shard.floor.drift.paused),
         ]
 
     async def stop_pulling(self) -> None:

@@ -8,8 +8,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from runner.consumers.drift import Drift
 from runner.core.history import Identity
-from runner.errors import JetrunnerError
+from runner.errors import JetrunnerError, ServerError
 from runner.jetstream import consumer, oldest
 from runner.ordered.durable import ShardDurable
 from runner.ordered.lanes import Lanes
@@ -36,6 +37,7 @@ class SavedFloor:
         """Messages delivered and not settled, as the server last said."""
         self.lag = 0.0
         """Seconds that the oldest undelivered message had waited then."""
+        self.drift = Drift()
         self._connection = shared.runtime.connection
         self._floors = shared.durables.floors
         self._history = shared.history
@@ -81,7 +83,8 @@ class SavedFloor:
                 if consumer.refiltered(info["config"], durable.config):
                     await self._remove(era)
                     return True  # its pull hears of it
-                await self._put_back(info)
+                if not await self._put_back(info):
+                    return False
             newest = lanes.newest()
             if info is not None and newest.sequence < info["ack_floor"]["stream_seq"]:
                 newest = (await history.check(thorough=False)).newest
@@ -91,6 +94,7 @@ class SavedFloor:
         if info is None or era != history.era:
             return True
         self.pending, self.unacked = info["num_pending"], info["num_ack_pending"]
+        self.drift.look(durable.stream, info)
         self.lag = await oldest.waited(self._connection, durable.stream, info)
         self._floor = era, info["ack_floor"]["stream_seq"], newest
         await floors.save(durable.stream, durable.name, info["ack_floor"]["stream_seq"], newest)
@@ -110,9 +114,14 @@ class SavedFloor:
             await self._floors.place(stream, name, *self._floor[1:])
         await consumer.remove(self._connection, stream, name)
 
-    async def _put_back(self, info: dict[str, Any]) -> None:
-        """Put the durable's changed settings back."""
-        self._standing = info["config"]
+    async def _put_back(self, info: dict[str, Any]) -> bool:
+        """Put the durable's changed settings back; False if its floor does not count. What the server refuses is tried again."""
         stream, wanted = self._durable.stream, self._durable.config
-        changed, _ = await consumer.ensure(self._connection, stream, wanted, info)
+        try:
+            changed, _ = await consumer.ensure(self._connection, stream, wanted, info)
+        except JetrunnerError as error:
+            self.drift.refused(stream, self._durable.name, error)
+            return isinstance(error, ServerError)  # a durable that counts as done what it delivers is none
+        self.drift.over(stream, self._durable.name)
         self._standing = changed["config"]
+        return True

@@ -139,3 +139,28 @@ async def test_a_delayed_message_that_its_stream_refuses_is_shown_once_it_is_due
     assert project.json("status")["due_publishes"] == 1
     told = project.runner("status").stderr
     assert "due, but not published yet: 1 message; the log says why" in told
+
+
+@pytest.mark.parametrize(
+    ("order", "durable"),
+    [("", "shop-charge"), (', ordered_by="id"', "shop-charge-0-0")],
+    ids=["unordered", "ordered"],
+)
+async def test_a_durable_that_somebody_has_paused_is_told_with_the_remedy(
+    project: Project, js: RawJetStream, order: str, durable: str
+) -> None:
+    project.function("shop", LATER.format(order=order))
+    process = project.start("run")
+    await process.seen("ready")
+    await eventually(lambda: js.consumer("ORDERS", durable))
+    pause = f"CONSUMER.PAUSE.ORDERS.{durable}"
+    await js.api(pause, {"pause_until": "2090-01-01T00:00:00Z"})
+    await js.publish("orders.later.1", b"x")
+    why = f"durable {durable} on ORDERS is paused until 2090-01-01T00:00:00Z: nats consumer resume ORDERS {durable}"
+    await process.seen(f"warning .*{why}", within=40)
+    assert f"charge: {why}\n" in project.runner("status").stderr
+    await js.api(pause, {})
+    await eventually(lambda: waits(project) == (0, 0, 1))
+    await process.seen(f"durable {durable} on ORDERS is paused no more", within=40)
+    assert "paused" not in project.runner("status").stderr
+    assert process.output.count("is paused until") == 1

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from runner.jetstream.consumer import REVISED, REVISION
 from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
+from tests.support.project import Project
+from tests.support.server import NatsServer, version
 from tests.support.shop import Shop
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -24,6 +28,15 @@ WORK = """
 
     seen = []
 """
+ORDERED = """
+    @consume("orders.{id}", ordered_by="id")
+    async def work(order: Order) -> None:
+        note("done", id=order.id)
+"""
+USERS = """authorization { users: [
+    {user: admin, password: a},
+    {user: app, password: b, permissions: { publish: { deny: ["%s"] } } }
+] }"""
 
 
 async def edited(shop: Shop, durable: str = "shop-work", **changes: Any) -> None:
@@ -67,6 +80,51 @@ async def test_settings_are_put_back_while_a_function_runs(shop: Shop) -> None:
         return not found.get("headers_only")
 
     await eventually(put_back, within=20)
+
+
+@pytest.mark.parametrize("policy", ["overflow", "pinned_client", "prioritized"])
+async def test_priority_groups_that_somebody_sets_are_removed_and_it_goes_on(shop: Shop, policy: str) -> None:
+    """The server delivers nothing to a pull that names no group, and gives up groups, policy and timeout only together."""
+    if policy == "prioritized" and version() < (2, 14):
+        pytest.skip("this server has no such policy")
+    await shop.open(WORK)
+    await shop.running("work")
+    await edited(shop, priority_groups=["g"], priority_policy=policy)
+    await shop.order(*range(1, 400, 2))
+    await all_done(shop, set(range(1, 400, 2)))
+    assert not (await config(shop)).get("priority_groups")
+
+
+@pytest.mark.parametrize(
+    ("source", "durable"), [(WORK, "shop-work"), (ORDERED, "shop-work-0-0")], ids=["unordered", "ordered"]
+)
+async def test_what_the_server_does_not_put_back_is_told_with_its_reason_and_tried_again(
+    make_server: Callable[..., NatsServer], make_project: Callable[..., Project], source: str, durable: str
+) -> None:
+    server = make_server(USERS % "nothing")
+    async with RawJetStream.connect(server.url_as("admin", "a")) as js:
+        shop = Shop(js, server.url_as("app", "b"), make_project)
+        await shop.open(source)
+        process = shop.run()
+        await process.seen("ready: ")
+        await shop.order(1)
+        await all_done(shop, {1})
+        server.stop()
+        server.start(USERS % f"$JS.API.CONSUMER.CREATE.ORDERS.{durable}")
+        await edited(shop, durable, max_ack_pending=3)
+        await shop.order(3)
+        await process.seen(
+            f"warning .*durable {durable} on ORDERS cannot be put back: .*do not allow", within=40
+        )
+        assert "max_ack_pending changes" not in process.output
+        server.stop()
+        server.start(USERS % "nothing")
+
+        async def put_back() -> bool:
+            return bool((await js.consumer("ORDERS", durable))["config"]["max_ack_pending"] == -1)
+
+        await eventually(put_back, within=40)
+        assert process.output.count("cannot be put back") == 1
 
 
 async def test_what_a_later_revision_wants_is_left_to_it(shop: Shop) -> None:
@@ -138,11 +196,7 @@ async def _stands(shop: Shop, floor: str) -> bool:
 
 
 async def test_the_filter_of_a_shard_is_put_back_and_nothing_is_passed_over(shop: Shop) -> None:
-    await shop.open("""
-        @consume("orders.{id}", ordered_by="id")
-        async def work(order: Order) -> None:
-            note("done", id=order.id)
-    """)
+    await shop.open(ORDERED)
     process = shop.run()
     await process.seen("ready: work")
     await shop.order(*range(5))
