@@ -1,7 +1,9 @@
-"""The runner's own writes that the server refuses: a permission is missing, or a stream is full.
+"""The runner's own writes that the server refuses: a permission is missing, a stream is full, or the bucket takes no such record.
 
 Rule 1: a refusal is kept by the first tokens of its subject, until a write there succeeds, or was not tried for 20 s.
-Rule 2: a user's own outputs do not count: their refusal is the handler's failure, or the output waits, and is reported there.
+Rule 2: a user's own outputs do not count: their refusal is the handler's failure, or the output waits, and is reported there. In other
+        streams than the bucket the size and the headers are those of a user's message: whoever stores it tells of them.
+Rule 3: where a record is too large, a smaller one that is stored proves nothing.
 """
 
 from __future__ import annotations
@@ -12,12 +14,18 @@ import time
 from msgspec import Struct
 
 from runner.core.shown import line
-from runner.errors import PermissionDenied, ServerError, StreamFull
+from runner.errors import PermissionDenied, ServerError, StreamFull, TooLarge
+from runner.jetstream import codes
 
 DENIED = re.compile(r'permissions violation for publish to "([^"]+)"')
 """The server writes the subject in lower case."""
 COUNTS_SECONDS = 20.0
 TOKENS = 3
+BUCKET = "KV_jetrunner"
+PASSING = codes.BUSY | codes.UNDECIDED | {codes.WRONG_LAST_SEQUENCE}
+"""Answers after which the same record is written again, or another instance was faster."""
+SIZE = "size "
+"""Before the subject of a record that is too large."""
 
 _OWN = (
     ("$kv.jetrunner.", "the bucket KV_jetrunner", "$KV.jetrunner.>", "KV_jetrunner"),
@@ -62,12 +70,17 @@ class Denials:
         """Note an error that answers a publish to a subject."""
         if isinstance(error, PermissionDenied):
             self.denied(subject)
-        elif isinstance(error, StreamFull) and (own := _own(subject)) is not None:
-            what, _, stream = own
+            return
+        what, _, stream = _own(subject) or ("", "", "")
+        if isinstance(error, StreamFull) and stream:
             remedy = (
                 f"raise the limits of {stream} (max_bytes, max_msgs), or the storage of server and account"
             )
             self._note(subject, what, str(error), remedy)
+        elif isinstance(error, TooLarge) and stream == BUCKET:
+            self._note(f"{SIZE}{subject}", what, str(error), f"raise max_msg_size of {stream}")
+        elif error.code and error.code not in PASSING and stream == BUCKET:
+            self._note(subject, what, str(error), f"see its settings: nats stream info {stream}")
 
     def _note(self, subject: str, what: str, why: str, remedy: str) -> None:
         self.found[_group(subject)] = Denial(what, why, remedy, time.monotonic())
