@@ -16,6 +16,7 @@ from runner.cluster.members import Members
 from runner.cluster.rollover import OrderedReader, Rollover
 from runner.core.assignment import assign
 from runner.core.generation import OpenGeneration
+from runner.core.news import News
 from runner.errors import JetrunnerError, UsageError
 from runner.jetstream.kv import KV
 from runner.jetstream.publisher import retry_until
@@ -71,7 +72,7 @@ class Generations:
 
     async def run(self) -> None:
         """Check all functions, at every announcement and at intervals, until cancelled."""
-        pause = 0.0
+        news, pause = News(), 0.0
         while True:
             try:
                 async with asyncio.timeout(pause):
@@ -87,10 +88,12 @@ class Generations:
                 if function.held:
                     pause = min(pause, DRAINING_SECONDS)
                     continue
+                name = function.binding.function
                 try:
-                    await self._look(function, step=self._steps(function.binding.function))
+                    await self._look(function, step=self._steps(name))
+                    news.over(name)
                 except JetrunnerError as error:
-                    log.warning("cannot read the shards of %s: %s", function.binding.function, error)
+                    news.warn(log, "cannot read the shards of %s: %s", name, error, about=name)
                 pause = min(pause, self._pause(function.open_generation))
 
     def names(self) -> list[str]:

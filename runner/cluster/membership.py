@@ -19,7 +19,8 @@ from runner.cluster.member import Member, read_member
 from runner.cluster.pings import Pings
 from runner.core.checked import Unfit
 from runner.core.lease import CLAIMS_SECONDS, Lease, bound
-from runner.errors import NoStream, ServerError
+from runner.core.news import News
+from runner.errors import JetrunnerError, NoStream, ServerError
 from runner.jetstream import ownstreams
 from runner.jetstream.kv import KV
 from runner.runtime.runtime import Runtime
@@ -27,6 +28,9 @@ from runner.runtime.runtime import Runtime
 log = logging.getLogger("jetrunner.members")
 
 RENEW_SECONDS = 1.0
+AGAIN_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 5.0
+"""The longest pause before a bucket that cannot be made is asked for again."""
 KEPT = "5s"
 """The server keeps an unrenewed lease for longer than it lasts, so that an instance that has judged it still finds its revision."""
 SILENT_SECONDS = 1.0
@@ -158,20 +162,26 @@ class Membership:
 
     async def run(self) -> None:
         """Renew each second, and at once after a reconnect, until cancelled."""
-        told = ""
+        news, wait = News(), AGAIN_SECONDS
         while not self.left:
             try:
                 await self.renew()
             except NoStream:
-                await self._mend()
+                try:
+                    await ownstreams.restore(self._connection, ownstreams.BUCKET_STREAM)
+                except JetrunnerError as error:
+                    news.warn(log, "the bucket was deleted and cannot be created: %s", error)
+                    wait = min(LONGEST_WAIT_SECONDS, 2 * wait)
+                else:
+                    wait = AGAIN_SECONDS
+                await anyio.sleep(wait)
                 continue
             except ServerError as error:
-                if str(error) != told:  # one line for an outage, not one for each attempt
-                    told = str(error)
-                    log.warning("the lease could not be renewed: %s", error)
-                await anyio.sleep(0.1)
+                news.warn(log, "the lease could not be renewed: %s", error)
+                await anyio.sleep(AGAIN_SECONDS)
                 continue
-            told = ""
+            news.over()
+            wait = AGAIN_SECONDS
             await self._pause()
 
     async def _pause(self) -> None:
@@ -254,10 +264,3 @@ class Membership:
                 await self._kv.swap(self._key, msgspec.json.encode(self.me), self._revision, GONE)
             except ServerError as error:
                 log.debug("the lease could not be deleted, and expires by itself: %s", error)
-
-    async def _mend(self) -> None:
-        try:
-            await ownstreams.restore(self._connection, ownstreams.BUCKET_STREAM)
-        except ServerError as error:
-            log.warning("the bucket was deleted and cannot be created: %s", error)
-        await anyio.sleep(0.1)

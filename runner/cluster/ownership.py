@@ -21,6 +21,7 @@ from runner.cluster.holdings import Holdings
 from runner.cluster.members import Members
 from runner.cluster.shares import View
 from runner.core.claim import Claim
+from runner.core.news import News
 from runner.core.takeover import Bury, Confirm, Decision, HandOver, Release, Take, Vacate
 from runner.errors import JetrunnerError
 from runner.ordered.functionshards import FunctionShards
@@ -40,9 +41,8 @@ class Ownership:
     def __init__(self, runtime: Runtime, members: Members, functions: list[FunctionShards]) -> None:
         self.claims = Claims(runtime.connection, runtime.project)
         self.owned: dict[str, Shard] = {}
-        self._runtime = runtime
-        self._members = members
-        self._own = members.own
+        self._runtime, self._members, self._own = runtime, members, members.own
+        self._news = News()
         self._functions = {function.binding.function: function for function in functions}
         self._held = Holdings(self.claims, members.own, self._lose)
         self._view = View(members, self.claims, functions)
@@ -92,8 +92,9 @@ class Ownership:
                     if found is not None:
                         starting = [name for name, shard in self.owned.items() if shard.life.owned]
                         self._own.read(self._held.look(sent, found, starting))
+                    self._news.over()
                 except JetrunnerError as error:
-                    log.warning("claims could not be read: %s", error)
+                    self._news.warn(log, "claims could not be read: %s", error)
                     await anyio.sleep(RETRY_SECONDS / 2)
                     self._changed.set()
                     continue
@@ -152,8 +153,9 @@ class Ownership:
                 claim = held.claim
                 stands, end = partial(self._held.stands, name, claim), partial(self._refused, name, claim)
                 await shard.open(ShardOwnership(claim, stands, end))
+                self._news.over(name)
         except JetrunnerError as error:
-            log.warning("shard %s could not be taken: %s", name, error)
+            self._news.warn(log, "shard %s could not be taken: %s", name, error, about=name)
             await self._drop(name)
             self.claims.distrust(name)
             await anyio.sleep(RETRY_SECONDS)

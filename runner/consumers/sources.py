@@ -20,6 +20,7 @@ from runner.consumers.reading import Reading
 from runner.consumers.stranded import Stranded
 from runner.core.ahead import MOST
 from runner.core.history import Identity
+from runner.core.news import News
 from runner.core.reading import WaitForInstance
 from runner.errors import JetrunnerError, ServerError, UsageError
 from runner.jetstream import consumer, oldest, ownstreams
@@ -276,7 +277,7 @@ class Sources:
             self._runtime.tasks.start_soon(self._recover, pull, wanted)
 
     async def _recover(self, pull: Pull, wanted: consumer.ConsumerConfig) -> None:
-        wait = 0.1
+        news, wait = News(), 0.1
         while not self._queue.giving_back:
             try:
                 if pull.stream == ownstreams.AGAIN:
@@ -288,7 +289,7 @@ class Sources:
                     self._missing.discard(pull)
                     await self._refuse(pull, error)
                     return
-                log.warning("durable %s on %s: %s", pull.durable, pull.stream, error)
+                news.warn(log, "durable %s on %s: %s", pull.durable, pull.stream, error)
             await anyio.sleep(wait)
             wait = min(5.0, wait * 2)
         self._missing.discard(pull)

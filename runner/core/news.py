@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 
 class News:
     """The last text that was told of each thing."""
@@ -13,6 +15,11 @@ class News:
         """Whether this text was not the last one that was told of the thing; from now on it is."""
         before, self._told[about] = self._told.get(about), str(text)
         return before != self._told[about]
+
+    def warn(self, log: logging.Logger, text: str, *facts: object, about: str = "") -> None:
+        """Log a warning, unless it was the last text that was told of the thing."""
+        if self.is_new(text % facts, about):
+            log.warning(text, *facts)
 
     def over(self, about: str = "") -> None:
         """The thing is well again: the next text about it is told, whatever it is."""

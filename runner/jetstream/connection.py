@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from math import inf
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from runner.core import apianswer as answers
 from runner.core import checked
 from runner.core import header as headers
 from runner.core.checked import Unfit
+from runner.core.news import News
 from runner.errors import ServerError, SettingsError
 from runner.jetstream import fork
 from runner.jetstream.closing import close
@@ -45,6 +47,9 @@ log = logging.getLogger("jetrunner.connection")
 
 API_SECONDS = 5.0
 HEARD_SECONDS = 5
+SAID_SECONDS = 60.0
+"""An error of the server that comes again on a live connection is logged again after so long: a refused write is tried 20 times a second."""
+MOST_SAID = 1000
 _read = checked.json(dict[str, Any])
 
 
@@ -60,6 +65,8 @@ class Connection:
         """Replicas for our own streams, if they have to be made."""
         self.closed = asyncio.Event()
         self.clock = ServerClock()
+        self.news = News()
+        """What was told of our own streams."""
         self.in_flight = InFlight()
 
     @property
@@ -168,6 +175,7 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
     ending: list[asyncio.Task[None]] = []
     last: list[BaseException] = []
     refused, told = asyncio.Event(), ""
+    said: dict[str, float] = {}
     connection: Connection | None = None
 
     async def on_error(error: Exception) -> None:
@@ -183,9 +191,16 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
         text = str(error).removeprefix("nats: ") or type(error).__name__
         refusals.heard(text, connected=connection.is_connected)
         connection.inbox.denied(text)
-        if connection.is_connected or told != text:  # one line for an outage, not one for each attempt
+        if connection.is_connected:
+            told, now = "", time.monotonic()
+            if now - said.get(text, -inf) >= SAID_SECONDS:
+                said[text] = now
+                log.warning("nats: %s", text)
+            if len(said) > MOST_SAID:
+                said.clear()
+        elif told != text:  # one line for an outage, not one for each attempt
+            told = text
             log.warning("nats: %s", text)
-        told = "" if connection.is_connected else text
 
     async def on_disconnect() -> None:
         if connection is not None:

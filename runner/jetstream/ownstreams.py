@@ -151,10 +151,12 @@ async def ensure(connection: Connection, name: str, *, must: bool = False) -> No
     except PermissionDenied:
         if must:
             raise
-        log.warning("no permission to create stream %s; it is assumed to exist", name)
+        told = "no permission to create stream %s; it is assumed to exist"
+        connection.news.warn(log, told, name, about=name)
     except ServerError as error:
         # The server looks at what is asked for before it looks whether the stream exists.
-        existing = None if unanswered(error) else await _existing(connection, name)
+        vain = unanswered(error) or error.code in codes.NO_JETSTREAM
+        existing = None if vain else await _existing(connection, name)
         if existing is None:
             raise _refused(name, wanted, "created", error) from None
         await _fit(connection, name, existing, wanted)

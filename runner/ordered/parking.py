@@ -18,6 +18,7 @@ from functools import partial
 
 from runner.core import identity, park
 from runner.core.header import is_marker
+from runner.core.news import News
 from runner.core.shardlife import ShardLife
 from runner.errors import JetrunnerError
 from runner.jetstream import ownstreams
@@ -81,7 +82,7 @@ class Parking:
         if not self.parks:
             return
         text = text_of(key)
-        entry = self.marks.get(key)
+        entry, news = self.marks.get(key), News()
         while not incoming.delivery.settled and (ownership := fences.ownership) is not None:
             try:
                 if not await ownership.lasts():
@@ -95,7 +96,7 @@ class Parking:
                     return
                 entry = await self.book.read(key)
             except JetrunnerError as error:
-                log.warning("%s: key %s cannot be parked yet: %s", self.function, text, error)
+                news.warn(log, "%s: key %s cannot be parked yet: %s", self.function, text, error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     def turns_away(self, key: bytes, delivery: Delivery) -> bool:

@@ -29,6 +29,7 @@ import msgspec
 
 from runner.core import header
 from runner.core.history import NOTHING, StreamState
+from runner.core.news import News
 from runner.errors import ServerError
 from runner.jetstream.kv import KV, PREFIX
 from runner.ordered.recorded import NEWEST_BYTES, Recorded, SettlementRecord, distances, fitting, size
@@ -87,6 +88,7 @@ class SettlementLog:
         self._last = 0
         """Sequence of the last record."""
         self._epoch = runtime.connection.wire.epoch
+        self._news = News()
         self._wanted: deque[SettledShard] = deque()
         self._busy = self._urgent = False  # a write is under way, or about to be; another follows it at once
         self._timer: asyncio.TimerHandle | None = None  # begins the next; none while one is under way
@@ -133,8 +135,9 @@ class SettlementLog:
                 self._send(taken)
             else:
                 self._busy = False  # the shards were let go meanwhile
-        except Exception:  # whatever it is, nothing may wait for ever for this write
-            log.exception("settlements could not be recorded; it is tried again")
+        except Exception as error:  # whatever it is, nothing may wait for ever for this write
+            if self._news.is_new(repr(error)):
+                log.exception("settlements could not be recorded; it is tried again")
             self._fail(taken)
 
     def _look_back(self, now: float) -> None:
@@ -214,6 +217,7 @@ class SettlementLog:
             log.debug("settlements could not be recorded; it is tried again: %s", why)
             self._fail(taken)
             return
+        self._news.over()
         if taken.era == self._history.era:
             self._counting.append(taken.written(self._last, self._slot))
             self._free += [each.slot for each in self._leaving[: taken.done]]

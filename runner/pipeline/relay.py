@@ -14,6 +14,7 @@ from functools import partial
 import anyio
 
 from runner.core import header, identity
+from runner.core.news import News
 from runner.errors import JetrunnerError, PermissionDenied, ServerError
 from runner.jetstream import codes, consumer, ownstreams
 from runner.jetstream.connection import Connection
@@ -147,14 +148,14 @@ class Relay:
             self._runtime.tasks.start_soon(self._recover)
 
     async def _recover(self) -> None:
-        wait = 0.1
+        news, wait = News(), 0.1
         while not self._stopping:
             try:
                 await ownstreams.restore(self._runtime.connection, ownstreams.AGAIN)
                 await consumer.ensure(self._runtime.connection, ownstreams.AGAIN, self._config)
                 break
             except JetrunnerError as error:
-                log.warning("relay: %s", error)
+                news.warn(log, "relay: %s", error)
             await anyio.sleep(wait)
             wait = min(5.0, wait * 2)
         self._missing = False
