@@ -290,12 +290,11 @@ def _free(part: dict[str, Any]) -> str:
 
 
 def _numbers(part: dict[str, Any], *stored: str) -> list[str]:
-    share = part["availability"]
     return [
         f"{part['rate']:,.1f}/s",
         hour.seconds(part["p50"]),
         hour.seconds(part["p99"]),
         f"{part['failures']:,}",
         *stored,
-        hour.percent(share),
+        hour.percent(part["availability"]),
     ]
