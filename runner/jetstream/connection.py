@@ -30,6 +30,7 @@ from runner.core.checked import Unfit
 from runner.core.news import News
 from runner.errors import ServerError, SettingsError
 from runner.jetstream import fork
+from runner.jetstream.batches import Batches
 from runner.jetstream.closing import close
 from runner.jetstream.credentialrefusals import CredentialRefusals
 from runner.jetstream.credentials import Credentials, RenewingClient
@@ -54,13 +55,14 @@ _read = checked.json(dict[str, Any])
 
 
 class Connection:
-    """A live connection: `wire` reads and writes, `publisher` stores messages, `api` calls JetStream's own API."""
+    """A live connection: `wire` reads and writes, `publisher` and `batches` store messages, `api` calls JetStream's own API."""
 
     def __init__(self, client: Client, wire: Any, inbox: Inbox, publisher: Publisher) -> None:
         self.client = client
         self.wire = wire
         self.inbox = inbox
         self.publisher = publisher
+        self.batches = Batches(wire, inbox, publisher)
         self.replicas = 1
         """Replicas for our own streams, if they have to be made."""
         self.closed = asyncio.Event()

@@ -20,10 +20,10 @@ from typing import Any
 
 from runner.core.checked import Unfit
 from runner.errors import ServerError, TooLarge
-from runner.jetstream import codes
+from runner.jetstream import batches, codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.inbox import Waiter
-from runner.jetstream.publisher import BATCH_LIMIT, CONFIRM_SECONDS, decode_ack, is_stored
+from runner.jetstream.publisher import CONFIRM_SECONDS, decode_ack, is_stored
 
 PAUSE_SECONDS = 0.005
 INCOMPLETE_TRIES = 3
@@ -143,7 +143,7 @@ class FencedWriter:
             while waiting and not waiting[0].alone and first.size <= room and waiting[0].size <= room:
                 count += len(waiting[0].messages)
                 size += waiting[0].size
-                if count > BATCH_LIMIT or size > BATCH_BYTES:
+                if count > batches.LIMIT or size > BATCH_BYTES:
                     break
                 group.append(waiting.popleft())
         return tuple(group)

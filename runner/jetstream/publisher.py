@@ -1,18 +1,15 @@
-"""The publisher: it stores messages in streams, each confirmed by its PubAck, or several as one atomic batch.
+"""The publisher: it stores messages in streams, each confirmed by its PubAck; several as one atomic batch are in `batches`.
 
 Rule 1: the size with headers and the length of the subject are checked here, because nats-py checks neither. The server drops a
         connection that sends too much, and nats-py would then close for good.
 Rule 2: a Msg-Id makes a publish safe to repeat. Without one, a publish whose answer is lost is not repeated.
-Rule 3: an atomic batch has a new batch id each time: an id from the input would collide with that of a dead run for 10 s.
-        BATCH_DUPLICATE then proves that an earlier run's set is stored.
-Rule 4: a caller that names the stream it means is told if another stream refuses (`Elsewhere`), and if an atomic batch is not
-        allowed (BATCH_DISABLED): subjects may be moved between streams at any time.
+Rule 3: a caller that names the stream it means is told if another stream refuses (`Elsewhere`): subjects may be moved between
+        streams at any time.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -34,9 +31,6 @@ T = TypeVar("T")
 Doubt: TypeAlias = Callable[[], Awaitable[None]]
 
 CONFIRM_SECONDS = 5.0
-BATCH_LIMIT = 1000
-"""Most messages in one atomic batch: the server's own limit."""
-BATCHES_IN_FLIGHT = 16
 MORE_SERVERS = "start the other servers, or ask for fewer replicas: each replica needs a server of its own"
 ROOM = "raise the limits of the stream or of the account, or let the stream discard old messages"
 ROOM_TO_RESERVE = (
@@ -80,7 +74,6 @@ class Publisher:
         self._limit = wire.limit
         self._inbox = inbox
         self._max_payload = max_payload
-        self._batches = anyio.Semaphore(BATCHES_IN_FLIGHT)
 
     def check_size(self, subject: str, size: int) -> None:
         """Raise `TooLarge` if headers and body, `size` bytes together, cannot be sent."""
@@ -154,57 +147,6 @@ class Publisher:
             doubt,
         )
 
-    async def publish_together(
-        self, messages: Sequence[Outgoing], patience: float, stream: str = "", doubt: Doubt | None = None
-    ) -> PubAck:
-        """Store up to 1,000 messages, each with its Msg-Id, in one stream: all of them or none. `doubt` as in `retry_until`."""
-        if len(messages) == 1:
-            return await self.publish_surely(messages[0], patience, stream, doubt)
-        attempt = (
-            limit_incomplete(lambda: self._batch(messages, stream))
-            if stream
-            else lambda: self._batch(messages, "")
-        )
-        return await retry_until(attempt, patience, f"a batch to {messages[0].subject}", doubt)
-
-    async def _batch(self, messages: Sequence[Outgoing], stream: str) -> PubAck:
-        if len(messages) > BATCH_LIMIT:
-            raise ValueError(f"{len(messages)} messages are over the {BATCH_LIMIT} of one batch")
-        batch = secrets.token_hex(16)
-        blocks = []
-        for index, message in enumerate(messages, 1):
-            pairs = [*message.headers, ("Nats-Batch-Id", batch), ("Nats-Batch-Sequence", str(index))]
-            if index == len(messages):
-                pairs.append(("Nats-Batch-Commit", "1"))
-            block = headers.encode(pairs)
-            self.check_size(message.subject, len(message.body) + len(block))
-            self._limit.require(message.subject.encode())
-            blocks.append((message, block))
-        async with self._batches:
-            first, block = blocks[0]
-            await self._ask(first, block, stream)  # an empty answer: the batch is open
-            for message, block in blocks[1:-1]:
-                self._wire.publish(message.subject.encode(), message.body, b"", block)
-            last, block = blocks[-1]
-            answer = await self._ask(last, block, stream)
-        try:
-            return read_ack(answer, stream)
-        except ServerError as error:
-            if error.code == codes.BATCH_DUPLICATE:
-                return PubAck(duplicate=True)
-            raise
-
-    async def _ask(self, message: Outgoing, block: bytes, stream: str) -> bytes:
-        subject = message.subject.encode()
-        _, answer = await ask(self._inbox, self._wire, subject, message.body, CONFIRM_SECONDS, block)
-        if answer and b'"error"' in answer:
-            try:
-                read_ack(answer, stream)
-            except ServerError as error:
-                if error.code != codes.BATCH_DUPLICATE:
-                    raise
-        return answer
-
 
 def is_stored(answer: bytes) -> bool:
     """Whether an answer is a PubAck without an error; `read_ack` reads any other answer."""
@@ -236,25 +178,6 @@ def read_ack(body: bytes, stream: str = "", room: str = ROOM) -> PubAck:
         raise StreamFull(text, code=error.err_code, hint=room)
     hint = MORE_SERVERS if error.err_code in codes.FEW_SERVERS else ""
     raise ServerError(text, code=error.err_code, hint=hint)
-
-
-def limit_incomplete(
-    attempt: Callable[[], Awaitable[PubAck]], tries: int = 3
-) -> Callable[[], Awaitable[PubAck]]:
-    """Limit the tries of a batch that stays incomplete: then some subjects may be another stream's by now (`Elsewhere`)."""
-    left = tries
-
-    async def once() -> PubAck:
-        nonlocal left
-        try:
-            return await attempt()
-        except ServerError as error:
-            left -= error.code == codes.BATCH_INCOMPLETE
-            if left <= 0 and not isinstance(error, Elsewhere):
-                raise Elsewhere(str(error), code=codes.BATCH_INCOMPLETE) from None
-            raise
-
-    return once
 
 
 def may_pass(error: ServerError) -> bool:

@@ -29,10 +29,11 @@ from runner.core.streams.capture import capture, subjects_of_stream
 from runner.core.subject import Template
 from runner.errors import JetrunnerError, NoStream, ServerError, ShardLost
 from runner.jetstream import codes, tolerant
+from runner.jetstream.batches import limit_incomplete
 from runner.jetstream.fenced import FencedWriter, Message
 from runner.jetstream.messages import leader_message, swap
 from runner.jetstream.place import Place
-from runner.jetstream.publisher import Doubt, Outgoing, PubAck, limit_incomplete, read_ack, retry_until
+from runner.jetstream.publisher import Doubt, Outgoing, PubAck, read_ack, retry_until
 from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.fences")

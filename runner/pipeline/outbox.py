@@ -181,7 +181,7 @@ class Outbox:
         doubt = partial(topology.doubt, [message.subject for message in messages])
         if fence is not None:
             return await fence.store(messages, doubt)
-        ack = await self._runtime.connection.publisher.publish_together(messages, math.inf, stream, doubt)
+        ack = await self._runtime.connection.batches.store(messages, math.inf, stream, doubt)
         if ack.stream not in {"", stream}:
             topology.outdated = True
         return ack

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.errors import NoStream, PermissionDenied, ServerError, StreamFull, TooLarge, Unconfirmed
+from runner.errors import NoStream, PermissionDenied, StreamFull, TooLarge, Unconfirmed
 from runner.jetstream.publisher import Outgoing, PubAck
 from tests.server.conftest import Connects
 from tests.support.eventually import eventually
@@ -86,7 +86,7 @@ async def test_headers_count_and_the_connection_survives_what_is_too_large(
         with pytest.raises(TooLarge):
             publisher.send(b"paid.1", b"x" * 10_001, b"", lambda *_: None, None)
         with pytest.raises(TooLarge):
-            await publisher.publish_together([*numbered(2), Outgoing("paid.1", b"x" * 10_000)], math.inf)
+            await connection.batches.store([*numbered(2), Outgoing("paid.1", b"x" * 10_000)], math.inf)
         assert (await publisher.publish("paid.1", b"still here")).seq == 2
         assert connection.wire.epoch == epoch
 
@@ -147,7 +147,7 @@ async def test_a_full_account_is_waited_for_and_filled_once_there_is_room(
         async def publish(patience: float) -> PubAck:
             large = [Outgoing("paid.1", b"x" * 2_000)] * 2
             if batch:
-                return await connection.publisher.publish_together(large, patience)
+                return await connection.batches.store(large, patience)
             return await connection.publisher.publish_surely(large[0], patience)
 
         with pytest.raises(StreamFull, match="resource limits exceeded for account"):
@@ -157,53 +157,6 @@ async def test_a_full_account_is_waited_for_and_filled_once_there_is_room(
         assert not waiting.done()
         await js.api("STREAM.PURGE.FILLED")
         assert (await waiting).stream == "PAID"
-
-
-async def test_a_batch_is_stored_whole_and_a_second_time_not_at_all(
-    connected: Connects, nats_server: NatsServer, js: RawJetStream
-) -> None:
-    await js.create("PAID", ["paid.>"], allow_atomic=True)
-    async with connected(nats_server.url) as connection:
-        for count in (2, 1000):
-            batch = numbered(count, f"of-{count}")
-            ack = await connection.publisher.publish_together(batch, 5)
-            assert not ack.duplicate
-            stored = await js.count("PAID")
-            again = await connection.publisher.publish_together(batch, 5)
-            assert again.duplicate
-            assert await js.count("PAID") == stored
-    assert stored == 1002
-
-
-async def test_a_batch_with_one_message_that_stands_already_counts_as_stored(
-    connected: Connects, nats_server: NatsServer, js: RawJetStream
-) -> None:
-    await js.create("PAID", ["paid.>"], allow_atomic=True)
-    async with connected(nats_server.url) as connection:
-        for standing in (0, 1, 2):
-            batch = numbered(3, f"with-{standing}")
-            await connection.publisher.publish_surely(batch[standing], 5)
-            assert (await connection.publisher.publish_together(batch, 5)).duplicate
-    assert await js.count("PAID") == 3
-
-
-async def test_more_batches_at_once_than_the_server_takes_are_all_stored(
-    connected: Connects, nats_server: NatsServer, js: RawJetStream
-) -> None:
-    await js.create("PAID", ["paid.>"], allow_atomic=True)
-    async with connected(nats_server.url) as connection:
-        batches = [numbered(5, f"batch-{number}") for number in range(80)]
-        await asyncio.gather(*[connection.publisher.publish_together(batch, math.inf) for batch in batches])
-    assert await js.count("PAID") == 400
-
-
-async def test_a_batch_into_a_stream_that_allows_none_is_refused_at_once(
-    connected: Connects, nats_server: NatsServer, js: RawJetStream
-) -> None:
-    await js.create("PAID", ["paid.>"])
-    async with connected(nats_server.url) as connection:
-        with pytest.raises(ServerError, match="atomic publish is disabled"):
-            await connection.publisher.publish_together(numbered(2), math.inf)
 
 
 @pytest.mark.parametrize("together", [1, 3])
@@ -216,7 +169,7 @@ async def test_publishes_outlive_a_server_that_is_killed_and_stand_once(
     async with connected(nats_server.url) as connection:
 
         async def store(batch: list[Outgoing]) -> None:
-            done.append(await connection.publisher.publish_together(batch, math.inf))
+            done.append(await connection.batches.store(batch, math.inf))
 
         tasks = [asyncio.create_task(store(batch)) for batch in sets]
         await eventually(lambda: len(done) > 20)
