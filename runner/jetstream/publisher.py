@@ -192,6 +192,26 @@ def unanswered(error: ServerError) -> bool:
     return isinstance(error, (Unconfirmed, Incomplete)) or error.code in codes.UNDECIDED
 
 
+class Waiting:
+    """Tells of a wait in the log: after 1 s, and each time it has become four times as long."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._began = anyio.current_time()
+        self._told = 1.0
+
+    @property
+    def seconds(self) -> float:
+        """How long the wait is by now."""
+        return anyio.current_time() - self._began
+
+    def tell(self, error: ServerError) -> None:
+        """Tell what is waited for, if it is time to."""
+        if self._what and self.seconds > self._told:
+            self._told *= 4
+            log.warning("%s: no success for %.0f s yet: %s", self._what, self.seconds, error)
+
+
 async def retry_until(
     attempt: Callable[[], Awaitable[T]], patience: float, what: str = "", doubt: Doubt | None = None
 ) -> T:
@@ -199,8 +219,7 @@ async def retry_until(
 
     If no answer came, `doubt` finds out whether one can come at all, and raises if not.
     """
-    began = anyio.current_time()
-    told = 1.0
+    waiting = Waiting(what)
     wait = 0.05
     while True:
         try:
@@ -208,11 +227,8 @@ async def retry_until(
         except ServerError as error:
             if doubt is not None and isinstance(error, Unconfirmed):
                 await doubt()
-            waited = anyio.current_time() - began
-            if not may_pass(error) or waited + wait > patience:
+            if not may_pass(error) or waiting.seconds + wait > patience:
                 raise
-            if what and waited > told:
-                told *= 4
-                log.warning("%s: no success for %.0f s yet: %s", what, waited, error)
+            waiting.tell(error)
         await anyio.sleep(wait)
         wait = min(2.0, wait * 2)
