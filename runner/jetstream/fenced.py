@@ -6,7 +6,9 @@ Rule 1: the server checks a fence when a message arrives. In a replicated stream
 Rule 2: the messages of one handler go together. If a batch of several handlers is refused, each handler's messages go again by
         themselves: a single duplicate Msg-Id, or a single message too large, would keep out all others. The same is done if another
         stream refuses the batch, because a subject was moved there and this fence says nothing of that stream.
-Rule 3: each entry's waiter is called once, with the PubAck or the error. At WRONG_LAST_SEQUENCE no waiter is called: `refused` is
+Rule 3: if one message of a handler stands already, each of them is written by itself, in their order: the others may be missing.
+        After an incomplete batch the next try asks for an answer to each message, and the first error that tells why counts.
+Rule 4: each entry's waiter is called once, with the PubAck or the error. At WRONG_LAST_SEQUENCE no waiter is called: `refused` is
         called, and all entries wait until the fence is set again (`hold`), or is lost (`fail`).
 """
 
@@ -23,7 +25,7 @@ from runner.errors import ServerError, TooLarge
 from runner.jetstream import batches, codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.inbox import Waiter
-from runner.jetstream.publisher import CONFIRM_SECONDS, decode_ack, is_stored
+from runner.jetstream.publisher import CONFIRM_SECONDS, decode_ack, is_stored, read_ack
 
 PAUSE_SECONDS = 0.005
 INCOMPLETE_TRIES = 3
@@ -39,7 +41,7 @@ Message = tuple[bytes, bytes, bytes]
 class FencedWrite:
     """Messages that go together, and their waiter."""
 
-    __slots__ = ("alone", "argument", "incomplete", "messages", "size", "waiter")
+    __slots__ = ("alone", "argument", "incomplete", "messages", "reason", "size", "waiter")
 
     def __init__(self, messages: Sequence[Message], size: int, waiter: Waiter, argument: Any) -> None:
         self.messages = messages
@@ -50,6 +52,8 @@ class FencedWrite:
         """Whether it must not go with others, because it was refused together with them."""
         self.incomplete = 0
         """How many times its batch was incomplete."""
+        self.reason: tuple[bytes, ServerError | None] | None = None
+        """The first answer that tells why its batch is incomplete."""
 
 
 class FencedWriter:
@@ -149,13 +153,18 @@ class FencedWriter:
         return tuple(group)
 
     def _send_batch(self, messages: Sequence[Message], group: tuple[FencedWrite, ...]) -> None:
-        """Send a batch at once: only the commit's answer counts, because the server takes one connection's messages in order."""
+        """Send a batch at once: only the commit's answer counts, because the server takes one connection's messages in order.
+
+        If the batch was incomplete before, the answers to the others tell why.
+        """
         publish, last = self._wire.publish_known, len(messages)
         batch = b"Nats-Batch-Id: %b\r\nNats-Batch-Sequence: " % secrets.token_hex(16).encode()
-        fence = self._head
+        fence, reply = self._head, b""
         for number, (subject, body, head) in enumerate(messages, 1):
             if number < last:
-                publish(subject, body, b"", b"%b%b%b%d\r\n\r\n" % (head, fence, batch, number))
+                if group[0].incomplete:
+                    reply = self._inbox.expect(_note, group[0], subject, CONFIRM_SECONDS)
+                publish(subject, body, reply, b"%b%b%b%d\r\n\r\n" % (head, fence, batch, number))
                 fence = b""  # the first message's fence counts for all
             else:
                 reply = self._inbox.expect(self._answered, group, subject, CONFIRM_SECONDS)
@@ -176,7 +185,15 @@ class FencedWriter:
 
     def _refuse(self, group: tuple[FencedWrite, ...], header: bytes | None, answer: bytes) -> None:
         code, stream = refusal(answer)
-        group[0].incomplete += code == codes.BATCH_INCOMPLETE
+        if code == codes.BATCH_INCOMPLETE:
+            group[0].incomplete += 1
+            if group[0].reason is not None:
+                answer, error = group[0].reason
+                group[0].reason = None
+                if error is not None:
+                    self._tell(group, None, b"", error)
+                    return
+                code, stream = refusal(answer)
         if stream not in {"", self._stream} or group[0].incomplete >= INCOMPLETE_TRIES:
             group[0].incomplete = 0
             if len(group) > 1:
@@ -190,17 +207,34 @@ class FencedWriter:
                 self._refused()
         elif code in codes.BUSY:
             self._serial = self._serial or code == codes.WRONG_LAST_SEQUENCE_YET
-            self._again(group)
+            self._again(group, alone=code == codes.BATCH_INCOMPLETE)
             if not self._paused:
                 self._paused = True
                 asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._resume)
         elif len(group) > 1:
             self._again(group, alone=True)
         elif code == codes.BATCH_DUPLICATE and len(group[0].messages) > 1:
-            # One of them is stored already; they were stored together, so all of them are.
-            self._tell(group, header, b'{"stream":"","seq":0,"duplicate":true}', None)
+            self._write_part(group[0], 0)
         else:
             self._tell(group, header, answer, None)
+
+    def _write_part(self, entry: FencedWrite, number: int) -> None:
+        """Write one message of an entry by itself, and then the next; a refusal by the fence holds up the rest, too."""
+        part = FencedWrite((entry.messages[number],), entry.size, self._part_answered, (entry, number))
+        self._again((part,), alone=True)
+
+    def _part_answered(
+        self,
+        part: tuple[FencedWrite, int],
+        header: bytes | None,
+        answer: bytes,
+        error: ServerError | None,
+    ) -> None:
+        entry, number = part
+        if error is None and is_stored(answer) and number + 1 < len(entry.messages):
+            self._write_part(entry, number + 1)
+        else:
+            entry.waiter(entry.argument, header, answer, error)
 
     def _resume(self) -> None:
         self._paused = False
@@ -233,6 +267,18 @@ class FencedWriter:
     ) -> None:
         for entry in group:
             entry.waiter(entry.argument, header, answer, error)
+
+
+def _note(entry: FencedWrite, _: bytes | None, answer: bytes, error: ServerError | None) -> None:
+    """Note the first answer that tells why an entry's batch is incomplete."""
+    if error is None and answer:
+        try:
+            read_ack(answer)
+        except ServerError as refused:
+            if not batches.is_incomplete(refused):
+                entry.reason = entry.reason or (answer, None)
+    elif error is not None and not batches.is_incomplete(error):
+        entry.reason = entry.reason or (b"", error)
 
 
 def refusal(answer: bytes) -> tuple[int, str]:
