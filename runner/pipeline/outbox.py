@@ -2,7 +2,7 @@
 
 Rule 1: an output's Msg-Id derives from its input and its number within its stream: stored again, it is a duplicate.
 Rule 2: the outputs for one stream are stored together, as one atomic batch; more than 1,000 in chunks.
-Rule 3: if a stream is full or out of reach, the outbox waits for it. An error that waiting cannot mend fails the attempt. So does a
+Rule 3: if a stream is full or out of reach, or the server cannot tell which stream it is, the outbox waits. An error that waiting cannot mend fails the attempt. So does a
         stream that confirms nothing, even for a delayed output: the wait would never end.
 Rule 4: an ordered function's outputs go under its shard's fence, if the stream holds one: then the server refuses the outputs of an
         instance that has lost the shard.
@@ -10,21 +10,24 @@ Rule 5: the subjects of streams may change at any time. If an answer shows that,
         several streams, each output names the stream that it expects, and another stream refuses it: there it would need another
         number. For the same reason, once a part of the outputs is stored, the others keep their first numbers and streams, on which
         their ids depend.
+Rule 6: what a handler expects of its stream (`Nats-Expected-Last-…`) fails the attempt under a fence and among several outputs. The
+        server would compare it with the fence's subject, or with the outputs before it, and refuse it for ever.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterable
 from functools import partial
 
-from runner.core import batch, header, identity
+from runner.core import batch, fence, header, identity
 from runner.core.batch import Batch
 from runner.errors import Elsewhere, NoConfirmation, ServerError, ShardLost
 from runner.jetstream import codes
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.place import Place
-from runner.jetstream.publisher import Outgoing, PubAck
+from runner.jetstream.publisher import Outgoing, PubAck, Waiting, unanswered
 from runner.pipeline import delayed
 from runner.pipeline.fence import Fences
 from runner.pipeline.message import Incoming
@@ -38,6 +41,9 @@ CHANGEABLE = frozenset({codes.BATCH_DISABLED, codes.TTL_DISABLED})
 _OF_INPUT = ("nats-expected-", "nats-schedule")
 """Headers that say something of the input's own stream, or of the schedule that it comes from; lower case."""
 _OF_FIRING = (*_OF_INPUT, "nats-ttl")
+UNKNOWN_SECONDS = 1.0
+"""The pause before the server is asked again for the stream of an output."""
+EXPECTS = "nats-expected-last-"
 
 
 class PendingOutput:
@@ -73,18 +79,26 @@ class Outbox:
         """Store all outputs, each once, and return when all are confirmed. Raises as `Outputs.store`."""
         topology = self._runtime.topology
         plans = 0
+        waiting = Waiting(f"outputs to {self._left[0].staged.subject}") if self._left else Waiting("")
         while True:
             version = topology.version
             try:
                 await self._store_all()
                 return
             except ServerError as error:
+                # No answer about the streams; each write waits for its own.
+                if unanswered(error) and not isinstance(error, Elsewhere):
+                    self._require_owned()
+                    waiting.tell(error)
+                    await asyncio.sleep(UNKNOWN_SECONDS)
+                    continue
                 # An incomplete batch is stored at some later time, and is not the handler's fault.
                 plans += error.code != codes.BATCH_INCOMPLETE
                 changed = error.code in CHANGEABLE or isinstance(error, NoConfirmation)
                 most = PLANS if isinstance(error, Elsewhere) else 2 if changed else 0
                 if plans >= most:
                     raise
+                waiting.tell(error)
             await topology.renew(version)
 
     async def _store_all(self) -> None:
@@ -104,6 +118,8 @@ class Outbox:
             )
         several = len({stream for stream, _ in placed}) > 1
         groups = batch.plan(placed)
+        for group in groups:
+            self._check_expectations(group)
         for at, group in enumerate(groups):
             try:
                 await self._store_group(group, passed_on, several=several)
@@ -111,6 +127,27 @@ class Outbox:
                 if at:
                     self._keep(groups[at:])
                 raise
+
+    def _check_expectations(self, group: Batch[PendingOutput]) -> None:
+        """Raise if a handler expects something of a stream where that cannot hold."""
+        fenced = self._fences is not None and fence.holds(self._runtime.topology.config(group.stream))
+        if group.stream == delayed.STREAM or not (fenced or group.atomic):
+            return
+        for output in group.outputs:
+            for pair in output.staged.headers.items():
+                name = pair[0]
+                if name.lower().startswith(EXPECTS) and pair not in self._inherited:
+                    where = "under the fence of an ordered function" if fenced else "among several outputs"
+                    # The text holds the hint: of an attempt's error nothing else is shown.
+                    raise ServerError(
+                        f"{name} cannot be used {where}: publish to {output.staged.subject} alone, "
+                        "from a function without ordered_by"
+                    )
+
+    def _require_owned(self) -> None:
+        """Raise `ShardLost` if the outputs do not count any more."""
+        if self._fences is not None and self._incoming.delivery.settled:
+            raise ShardLost("its message is settled, or the stream has lost it")
 
     def _keep(self, groups: list[Batch[PendingOutput]]) -> None:
         """Keep the outputs of these groups with their numbers and streams: others are stored, whose numbers a new plan could reuse."""
@@ -174,13 +211,12 @@ class Outbox:
             sent.end(stream=ack.stream or group.stream, sequence=ack.seq if len(spans) == 1 else 0)
 
     async def _publish(self, stream: str, messages: list[Outgoing]) -> PubAck:
-        fence = await self._fences.of(stream) if self._fences is not None else None
-        if self._fences is not None and self._incoming.delivery.settled:
-            raise ShardLost("its message is settled, or the stream has lost it")
+        standing = await self._fences.of(stream) if self._fences is not None else None
+        self._require_owned()
         topology = self._runtime.topology
         doubt = partial(topology.doubt, [message.subject for message in messages])
-        if fence is not None:
-            return await fence.store(messages, doubt)
+        if standing is not None:
+            return await standing.store(messages, doubt)
         ack = await self._runtime.connection.batches.store(messages, math.inf, stream, doubt)
         if ack.stream not in {"", stream}:
             topology.outdated = True
