@@ -192,7 +192,7 @@ def unanswered(error: ServerError) -> bool:
     return isinstance(error, (Unconfirmed, Incomplete)) or error.code in codes.UNDECIDED
 
 
-class Waiting:
+class LongWait:
     """Tells of a wait in the log: after 1 s, and each time it has become four times as long."""
 
     def __init__(self, what: str) -> None:
@@ -219,7 +219,7 @@ async def retry_until(
 
     If no answer came, `doubt` finds out whether one can come at all, and raises if not.
     """
-    waiting = Waiting(what)
+    waiting = LongWait(what)
     wait = 0.05
     while True:
         try:

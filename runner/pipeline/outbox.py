@@ -27,7 +27,7 @@ from runner.errors import Elsewhere, NoConfirmation, ServerError, ShardLost
 from runner.jetstream import codes
 from runner.jetstream.delivery import Delivery
 from runner.jetstream.place import Place
-from runner.jetstream.publisher import Outgoing, PubAck, Waiting, unanswered
+from runner.jetstream.publisher import LongWait, Outgoing, PubAck, unanswered
 from runner.pipeline import delayed
 from runner.pipeline.fence import Fences
 from runner.pipeline.message import Incoming
@@ -79,7 +79,7 @@ class Outbox:
         """Store all outputs, each once, and return when all are confirmed. Raises as `Outputs.store`."""
         topology = self._runtime.topology
         plans = 0
-        waiting = Waiting(f"outputs to {self._left[0].staged.subject}") if self._left else Waiting("")
+        waiting = LongWait(f"outputs to {self._left[0].staged.subject}") if self._left else LongWait("")
         while True:
             version = topology.version
             try:
