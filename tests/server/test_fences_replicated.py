@@ -97,3 +97,31 @@ async def test_outputs_whose_subject_was_moved_to_another_stream_follow_it(
     for customer in range(5):
         mine = [each.json()["id"] for each in moved if each.subject == f"paid.c{customer}"]
         assert mine == sorted(mine)
+
+
+PARTS = """
+@consume("orders.{customer}", output="paid.{customer}", ordered_by="customer", concurrency=64)
+async def charge(order: Order):
+    note("run", id=order.id)
+    for part in range(3):
+        yield {"id": order.id, "part": part}
+"""
+
+
+async def test_outputs_of_a_run_of_which_one_stands_already_are_completed_in_order(
+    shop3: Project, js3: RawJetStream
+) -> None:
+    write(shop3, PARTS)
+    await order(js3, *range(1, 101), customers=50)
+    for number, part in ((5, 0), (6, 1), (50, 2)):
+        found = (await output_id(js3, number)).removesuffix("0") + str(part)
+        await js3.publish("paid.x", {"id": number, "part": part}, {"Nats-Msg-Id": found})
+    await running(shop3, js3)
+    await settled(js3)
+    stored = [each.json() for each in await outputs(js3)]
+    assert sorted((each["id"], each["part"]) for each in stored) == [
+        (number, part) for number in range(1, 101) for part in range(3)
+    ]
+    for number in (1, 5, 7, 100):  # of 6 and 50 a later part stood before the others
+        assert [each["part"] for each in stored if each["id"] == number] == [0, 1, 2]
+    assert len(shop3.journal("run")) == 100
