@@ -293,9 +293,8 @@ def raw_message(message: Outgoing) -> Message:
 
 
 def _answer(future: asyncio.Future[bytes], _: bytes | None, answer: bytes, error: ServerError | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(answer)
+    if not future.done():
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(answer)

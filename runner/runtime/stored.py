@@ -35,7 +35,7 @@ CLOCKS_SECONDS = 1.0
 """By how much the clocks of a cluster's servers may differ."""
 
 
-class Noted(NamedTuple):
+class ConfirmedPlace(NamedTuple):
     """A stored message, and by when it was stored."""
 
     place: Place
@@ -57,18 +57,18 @@ class Stored:
     """Watches what was stored for the messages of one stream."""
 
     def __init__(self, connection: Connection, look: Callable[[str], Looks]) -> None:
-        self.doubted: list[Noted] = []
+        self.doubted: list[ConfirmedPlace] = []
         """The newest stored messages when the connection was lost; empty once each was found there, or lost."""
         self._connection = connection
         self._look = look
         self._looks: dict[str, Looks] = {}
-        self._newest: dict[str, Noted] = {}
+        self._newest: dict[str, ConfirmedPlace] = {}
         self._since = 0.0
         """When the connection was lost."""
 
     def note(self, place: Place, ago: float = 0.0) -> None:
         """Note a message that was confirmed `ago` seconds ago. Duplicates are not noted, because they stand further below."""
-        noted = Noted(place, self._connection.clock.now() - ago)
+        noted = ConfirmedPlace(place, self._connection.clock.now() - ago)
         before = self._newest.get(place.stream)
         if place.sequence and (before is None or before.by <= noted.by):
             self._newest[place.stream] = noted
@@ -97,13 +97,13 @@ class Stored:
                 log.warning("cannot check whether stream %s went back: %s", place.stream, error)
         return False
 
-    def end(self, messages: list[Noted], *, stand: bool) -> None:
+    def end(self, messages: list[ConfirmedPlace], *, stand: bool) -> None:
         """End the doubt about these messages. Those that `stand` become the newest again, unless later ones came."""
         self.doubted = [each for each in self.doubted if each not in messages]
         for noted in reversed(messages) if stand else ():
             self._newest.setdefault(noted.place.stream, noted)
 
-    async def _lacks(self, noted: Noted) -> bool:
+    async def _lacks(self, noted: ConfirmedPlace) -> bool:
         place = noted.place
         looks = self._looks.get(place.stream)
         if looks is None:
