@@ -148,7 +148,7 @@ def _beside(found: dict[str, Any]) -> Iterator[str]:
     if delayed := found["delayed_publishes"]:
         yield f"published with a delay, and not due yet: {counted(delayed, 'message')}"
     if due := found["due_publishes"]:
-        yield f"due, but not published yet: {counted(due, 'message')}; the log says why"
+        yield f"due, but not published yet: {counted(due, 'message')}; the log of an instance says why"
     if found["untold"]:
         yield f"the server cannot tell of {shown.line(', '.join(found['untold']))} now"
     if not found["functions"]:

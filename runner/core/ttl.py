@@ -10,16 +10,18 @@ HEADER = "Nats-TTL"
 LONGEST = 40
 MOST = 9_223_372_036
 """Seconds in the nanoseconds that 64 bits hold."""
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|us|µs|ns))+")
+_NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
+"""As `quantity` reads them."""
+_DURATION = re.compile(rf"(?:{_NUMBER}(?:h|ms|m|s|us|µs|ns))+")
 _SECONDS = re.compile(r"[0-9]+")
 
 
 def is_taken(text: str) -> bool:
-    """Tell whether the server takes a TTL: it has to be at least a second, if it has a unit."""
+    """Tell whether the server takes a TTL: it has to be at least a second."""
     if len(text) > LONGEST:
         return False
     if _SECONDS.fullmatch(text):
-        return int(text) <= MOST
+        return 1 <= int(text) <= MOST
     if _DURATION.fullmatch(text):
         return 1 <= quantity.seconds(text) <= MOST
     return text.lower() == "never"

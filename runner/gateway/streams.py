@@ -19,9 +19,12 @@ from runner.telemetry.httpspans import HttpSpan
 
 PATIENCE_SECONDS = 3.0
 """How long a message is published again while no answer comes, or the stream is busy."""
-TRY_SECONDS, PAUSE_SECONDS = 1.0, 0.05
+TRY_SECONDS = 1.0
+PAUSE_SECONDS = 0.05
+"""Between two tries: a busy stream is no longer busy after some milliseconds."""
 FULL_SECONDS, AGAIN_SECONDS = 5.0, 1.0
 NO_WORD = "the stream has not answered: it may have the message; ask again with the same Idempotency-Key"
+BUSY = "the stream is busy: it may have the message; ask again with the same Idempotency-Key"
 
 
 class Streams:
@@ -60,21 +63,17 @@ class Streams:
 
     async def _stored(self, subject: str, body: bytes, block: bytes, patience: float) -> PubAck:
         until = anyio.current_time() + patience
-        left = patience
         while True:
+            left = until - anyio.current_time()
             try:
-                once = min(left, TRY_SECONDS)
-                return await self._publisher.publish_block(subject, body, block, timeout=once)
+                return await self._publisher.publish_block(
+                    subject, body, block, timeout=min(left, TRY_SECONDS)
+                )
             except ServerError as error:
-                left = until - anyio.current_time() - PAUSE_SECONDS
-                if left <= 0 or not _is_undecided(error):
+                again = unanswered(error) or error.code in codes.BUSY
+                if not again or until - anyio.current_time() <= PAUSE_SECONDS:
                     raise
             await anyio.sleep(PAUSE_SECONDS)
-
-
-def _is_undecided(error: ServerError) -> bool:
-    """Whether the message may be stored, or will be at the next try: no answer came, or one with the same id is being stored."""
-    return unanswered(error) or error.code in codes.BUSY
 
 
 def _refused(error: Exception) -> Answer:
@@ -84,12 +83,10 @@ def _refused(error: Exception) -> Answer:
         found = trouble(413, "the body is too large for the stream behind")
     elif isinstance(error, NoStream):
         found = trouble(503, "no stream takes this now", after=FULL_SECONDS)
-    elif isinstance(error, ServerError) and _is_undecided(error):
-        found = trouble(
-            503,
-            NO_WORD,
-            after=AGAIN_SECONDS,
-        )
+    elif isinstance(error, ServerError) and error.code in codes.BUSY:
+        found = trouble(503, BUSY, after=AGAIN_SECONDS)
+    elif isinstance(error, ServerError) and unanswered(error):
+        found = trouble(503, NO_WORD, after=AGAIN_SECONDS)
     else:
         found = trouble(502, "the stream has refused it")
     found.why = str(error)

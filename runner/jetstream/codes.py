@@ -23,7 +23,7 @@ WRONG_LAST_SEQUENCE = 10071  # wrong last sequence: {seq}; a compare-and-set tha
 NOT_CLUSTERED = 10074  # replicas > 1 not supported in non-clustered mode
 NOT_ENABLED = 10076  # JetStream not enabled
 STORE_FAILED = 10077  # storing a message failed: maximum messages exceeded, and the stream's other limits
-RECORD_TOO_LARGE = "message too large"
+TOO_LARGE_TEXT = "message too large"
 """The text of STORE_FAILED where a message is larger than file storage takes, whatever the stream's limits."""
 HEADER_EXCEEDS_MAXIMUM = 10097  # header size exceeds maximum allowed of 64k
 WORK_QUEUE_UNFILTERED = 10099  # multiple non-filtered consumers not allowed on workqueue stream

@@ -179,18 +179,18 @@ class Gathered:
 
         await map_concurrently(store, [*found.items()])
 
-    async def schedule(self, event: SplitEvent, target: str, at: datetime, first: str) -> None:
-        """Schedule a message to `target` for the end of an event's time; `first` is the message that the event began with.
+    async def schedule(self, event: SplitEvent, target: str, at: datetime, beginning: str) -> bool:
+        """Schedule a message to `target` for the end of an event's time; False if this was done before for the same `beginning`.
 
-        The server keeps one schedule for an event, the last one. An event whose record was lost begins anew, with another message.
+        The server keeps one schedule for an event, the last one.
         """
         pairs = [
             ("Nats-Schedule", f"@at {at.astimezone(UTC).isoformat().replace('+00:00', 'Z')}"),
             ("Nats-Schedule-Target", target),
-            ("Nats-Msg-Id", f"expire:{event.project}.{event.function}.{event.batch}:{first}"),
+            ("Nats-Msg-Id", f"expire:{event.project}.{event.function}.{event.batch}:{beginning}"),
             (EXPIRED, event.batch),
         ]
-        await self._connection.publisher.publish(event.schedule, b"", pairs)
+        return not (await self._connection.publisher.publish(event.schedule, b"", pairs)).duplicate
 
     async def clear(self, event: SplitEvent) -> None:
         """Remove the parts of an event, and the schedule of its end."""

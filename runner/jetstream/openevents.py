@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from runner.core import identity
+from runner.core import header, identity
 from runner.jetstream.connection import Connection
-from runner.jetstream.messages import count_subjects, leader_message, subjects
+from runner.jetstream.gathered import EXPIRED
+from runner.jetstream.messages import count_subjects, leader_message, one_by_one, subjects
 from runner.jetstream.ownstreams import AGAIN, GATHER
 
 _FUNCTION = identity.expiry_subject("", "*", "").split(".").index("*")
@@ -41,10 +42,16 @@ async def waiting(connection: Connection, project: str) -> dict[str, Open]:
 
 
 async def unscheduled(connection: Connection, project: str, function: str) -> list[str]:
-    """The events of a function whose parts are stored, but whose end is not scheduled. Expensive if there are many. Raises ServerError."""
+    """The events of a function whose parts are stored, and whose end neither is scheduled nor has come. Raises ServerError.
+
+    Events that were given up are among them. Expensive if there are many.
+    """
     parts = identity.event_subject(project, function, "*.*.*")
-    open_ones = {subject.split(".")[_BATCH] async for subject, _ in subjects(connection, GATHER, parts)}
-    if open_ones:
+    left = {subject.split(".")[_BATCH] async for subject, _ in subjects(connection, GATHER, parts)}
+    if left:
         ends = identity.expiry_subject(project, function, "*")
-        open_ones -= {subject.rpartition(".")[2] async for subject, _ in subjects(connection, AGAIN, ends)}
-    return sorted(open_ones)
+        left -= {subject.rpartition(".")[2] async for subject, _ in subjects(connection, AGAIN, ends)}
+    if left:  # read after the schedules: one may have fired meanwhile
+        async for each in one_by_one(connection, AGAIN, identity.again_subject(project, function)):
+            left.discard((header.get(each.header or b"", EXPIRED.encode()) or b"").decode(errors="replace"))
+    return sorted(left)

@@ -169,7 +169,7 @@ def read_ack(body: bytes, stream: str = "", room: str = ROOM) -> PubAck:
     text = error.description or f"error {error.err_code}"
     if stream and ack.stream not in {"", stream}:
         raise Elsewhere(f"{ack.stream}, not {stream}: {text}", code=error.err_code)
-    if error.err_code == codes.STORE_FAILED and text == codes.RECORD_TOO_LARGE:
+    if error.err_code == codes.STORE_FAILED and text == codes.TOO_LARGE_TEXT:
         hint = "send less: a stream on file storage takes 32 MiB at most, headers and all"
         raise TooLarge(text, code=error.err_code, hint=hint)
     if error.err_code in codes.TOO_LARGE:

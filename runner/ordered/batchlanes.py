@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
 
 from runner.core import inorder
 from runner.core.inorder import Narrowing
@@ -43,6 +44,8 @@ class BatchLanes:
         self._unsettled = unsettled
         self._start = start
         self._narrowings: dict[Hashable, Narrowing] = {}
+        self.incomplete: set[Delivery] = set()
+        """The first messages of batches whose other messages are being fetched."""
 
     def key(self, delivery: Delivery) -> Hashable:
         """The key of a message, from its subject."""
@@ -62,6 +65,7 @@ class BatchLanes:
     def forget(self, source: Source) -> set[int]:
         """Drop the messages that have not started; returns the sequences of those that were in the queue."""
         self._narrowings.clear()
+        self.incomplete.clear()
         return self.queue.forget(source)
 
     # -- as the slot has them ---------------------------------------------------------------------------
@@ -82,7 +86,21 @@ class BatchLanes:
                 return
             yield delivery
 
-    def dropped(self, key: Hashable, name: Hashable) -> list[Delivery]:
+    def complete(self, lead: Delivery, name: Hashable, then: Callable[[Delivery], None]) -> None:
+        """Call `then` with a message whose turn has come, once those that run together with it have their bodies."""
+        dropped = partial(self._dropped, self.key(lead), name)
+        if lead.careful or not dropped():
+            then(lead)
+        else:
+            self.incomplete.add(lead)
+            self.spill.restore_behind(lead, dropped, partial(self._completed, lead, then))
+
+    def _completed(self, lead: Delivery, then: Callable[[Delivery], None]) -> None:
+        self.incomplete.discard(lead)
+        if self._unsettled.get(lead.sequence) is lead and not lead.started:
+            then(lead)
+
+    def _dropped(self, key: Hashable, name: Hashable) -> list[Delivery]:
         """The messages that would run together with the one that holds the key's lane, and whose bodies are not here."""
         found: list[Delivery] = []
         if key not in self._parking.marks:
@@ -93,10 +111,6 @@ class BatchLanes:
                 if delivery.body is SPILLED:
                     found.append(delivery)
         return found
-
-    def may_start(self, delivery: Delivery) -> bool:
-        """Whether a message whose turn had come still waits here."""
-        return self._unsettled.get(delivery.sequence) is delivery and not delivery.started
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """These messages of a batch are not done: each runs again, after the messages before it in its lane."""

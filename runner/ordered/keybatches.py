@@ -2,8 +2,8 @@
 
 Rule 1: a batch of a key is the message that holds the key's lane, and those that follow it there. It waits for more until
         it is full or has waited for `linger`, without a slot.
-Rule 2: a message that runs again runs alone. A message that has to be fetched again, or waits behind a mark of its key, ends a
-        batch.
+Rule 2: a message that runs again runs alone. A message whose body could not be fetched again, or that waits behind a mark of its key,
+        ends a batch.
 Rule 3: a batch that has failed as a whole goes back into its lanes, and is searched by smaller ones (`core/inorder.py`).
 """
 
@@ -27,8 +27,6 @@ class KeyBatches:
         """By key, the first message of each batch that waits for more."""
         self._queued = 0
         """Batches that wait for a slot."""
-        self._fetching = 0
-        """Batches whose messages are fetched again."""
 
     @property
     def lingers(self) -> bool:
@@ -38,24 +36,15 @@ class KeyBatches:
     @property
     def sated(self) -> bool:
         """Whether to ask for no more messages: their bodies would be dropped, and read from the stream again when their turn comes."""
-        return (self._queued + self._fetching > 0 or self.lingers) and self.lanes.spill.heavy
+        waits = self._queued > 0 or self.lingers or bool(self.lanes.incomplete)
+        return waits and self.lanes.spill.heavy
 
     def arrive(self, delivery: Delivery) -> None:
         """A message holds its lane, and may start."""
-        key = self.key(delivery)
-        if not delivery.careful and (dropped := self.lanes.dropped(key, key)):
-            self._fetching += 1
-            self.lanes.spill.restore_behind(delivery, dropped, partial(self._whole, delivery))
-        else:
-            self._arrive(delivery, key)
+        self.lanes.complete(delivery, self.key(delivery), self._arrive)
 
-    def _whole(self, delivery: Delivery) -> None:
-        self._fetching = max(0, self._fetching - 1)
-        if self.lanes.may_start(delivery):
-            self._arrive(delivery, self.key(delivery))
-
-    def _arrive(self, delivery: Delivery, key: Hashable) -> None:
-        lanes = self.lanes
+    def _arrive(self, delivery: Delivery) -> None:
+        lanes, key = self.lanes, self.key(delivery)
         if lanes.hurries(delivery, key) or lanes.ordering.waiting(key) + 1 >= lanes.most:
             self._enqueue(delivery)
         else:
@@ -82,7 +71,7 @@ class KeyBatches:
     def forget(self, source: Source) -> set[int]:
         """Drop the messages that have not started; returns the sequences of those that were in the queue."""
         self._leads.clear()
-        self._queued = self._fetching = 0
+        self._queued = 0
         return self.lanes.forget(source)
 
     def take(self, lead: Delivery) -> list[Delivery]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from functools import partial
 from heapq import merge
 from itertools import chain, islice
 from operator import attrgetter
@@ -39,24 +38,18 @@ class ShardBatches:
     @property
     def sated(self) -> bool:
         """Whether to ask for no more messages: whatever their key, they would wait for the end of the batch that runs."""
-        return (self._runs or bool(self._ready) or self._ordering.uncommitted > 0) and self.lanes.spill.heavy
+        waits = self._runs or bool(self._ready) or bool(self.lanes.incomplete)
+        return (waits or self._ordering.uncommitted > 0) and self.lanes.spill.heavy
 
     def arrive(self, delivery: Delivery) -> None:
         """A message holds its lane, and may start."""
-        key = self.key(delivery)
-        if not delivery.careful and (dropped := self.lanes.dropped(key, None)):
-            self.lanes.spill.restore_behind(delivery, dropped, partial(self._whole, delivery))
-        else:
-            self._arrive(delivery, key)
+        self.lanes.complete(delivery, None, self._arrive)
 
-    def _whole(self, delivery: Delivery) -> None:
-        if self.lanes.may_start(delivery):
-            self._arrive(delivery, self.key(delivery))
-
-    def _arrive(self, delivery: Delivery, key: Hashable) -> None:
+    def _arrive(self, delivery: Delivery) -> None:
         if self.lanes.queue.giving_back:
             self.lanes.queue.arrive(delivery)
             return
+        key = self.key(delivery)
         self._ready[key] = delivery
         self._count += 1 + self._ordering.waiting(key)
         self._look(hurries=self.lanes.hurries(delivery, None))

@@ -4,9 +4,10 @@ Rule 1: only the bodies of waiting messages are dropped: of those behind another
         message whose turn is farthest away is dropped first.
 Rule 2: a message is fetched from the stream's leader, and checked to be the same. If the stream has removed it meanwhile, it is
         acknowledged.
-Rule 3: eight are fetched at once, and no more while eight that were fetched wait for a slot; their lanes wait meanwhile.
-Rule 4: with the first message of a batch, those that run together with it are fetched, up to 2 MiB. Else a batch would end at the
-        first dropped body, and most batches of a long backlog would have one message.
+Rule 3: eight messages whose turn has come are fetched at once, and no more while eight that were fetched wait for a slot; their lanes
+        wait meanwhile.
+Rule 4: with the first message of a batch, those that run together with it are fetched, up to a quarter of the budget, and for two
+        batches at a time. Else a batch would end at the first dropped body, and most batches of a long backlog would have one message.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from runner.core.ordering import Ordering
@@ -32,9 +33,9 @@ log = logging.getLogger("jetrunner.shards")
 BUDGET_BYTES = 16 << 20
 """The most bytes of the bodies and headers that wait in one shard; once they are more, only half of that is kept."""
 AT_ONCE = 8
-"""The most messages that are fetched at once, and the most fetched ones that have not started."""
-TOGETHER_BYTES = 2 << 20
-"""Once so many bytes were fetched for a batch, it runs with what is here."""
+"""The most messages that are fetched at once, for all turns and for each batch, and the most fetched ones that have not started."""
+WHOLE_BATCHES = 2
+"""The most batches whose messages were fetched, and that have not started."""
 PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.25
 COUNT_SECONDS = 1.0
@@ -76,13 +77,20 @@ class Spill:
         """When the waiting bytes were last counted, for batches."""
         self._wanted: deque[Delivery] = deque()
         self._fetched: list[Delivery] = []
+        self._led: list[Delivery] = []
+        """The first messages of the batches that others were fetched for."""
         self._fetching = 0
 
     def add(self, delivery: Delivery) -> None:
         """A message has to wait. For most messages this costs one addition."""
         self._bytes += len(delivery.body) + (len(delivery.header) if delivery.header else 0)
-        if self._bytes > self._in_flight.waits or self._bytes > BUDGET_BYTES:
+        if self._bytes > self._most:
             self._drop()
+
+    @property
+    def _most(self) -> int:
+        """The most bytes that may wait here: the shards of a process share them."""
+        return min(self._in_flight.waits, BUDGET_BYTES)
 
     def joined(self, deliveries: Iterable[Delivery]) -> None:
         """These messages no longer wait: they run in a batch, with the one before them."""
@@ -95,7 +103,7 @@ class Spill:
     @property
     def heavy(self) -> bool:
         """Whether so many bytes wait that some would soon be dropped."""
-        most = min(self._in_flight.waits, BUDGET_BYTES) // 2
+        most = self._most // 2
         if self._bytes > most and (now := time.monotonic()) - self._counted >= COUNT_SECONDS:
             self._counted = now
             waiting = (self._unsettled.get(each) for lane in self._ordering.waiting_lanes() for each in lane)
@@ -112,7 +120,7 @@ class Spill:
                     size = len(delivery.body) + len(delivery.header or b"")
                     here.append((place, sequence, size))
                     kept += size
-        most = min(self._in_flight.waits, BUDGET_BYTES)
+        most = self._most
         if kept > most * 3 // 4:  # else much of what was counted has started
             here.sort()
             while kept > most // 2:
@@ -129,26 +137,33 @@ class Spill:
             self._fetching += 1
             self._tasks.start_soon(self._fetch)
 
-    def restore_behind(self, lead: Delivery, behind: Sequence[Delivery], then: Callable[[], None]) -> None:
-        """Fetch dropped messages that run together with `lead`, whose turn has come; then call `then`, whatever became of them."""
-        self._tasks.start_soon(self._fetch_behind, lead, behind, then)
+    def restore_behind(
+        self, lead: Delivery, dropped: Callable[[], list[Delivery]], then: Callable[[], None]
+    ) -> None:
+        """Fetch the messages that run together with `lead`, whose turn has come; then call `then`, whatever became of them.
+
+        `dropped` finds those that are not here.
+        """
+        self._tasks.start_soon(self._fetch_behind, lead, dropped, then)
 
     async def _fetch_behind(
-        self, lead: Delivery, behind: Sequence[Delivery], then: Callable[[], None]
+        self, lead: Delivery, dropped: Callable[[], list[Delivery]], then: Callable[[], None]
     ) -> None:
         try:
-            if not any(each is lead for each in self._fetched):
-                await self._slots()
-                self._fetched.append(lead)
-            size = 0
-            for begin in range(0, len(behind), AT_ONCE):
-                part = [each for each in behind[begin : begin + AT_ONCE] if self._waits(each)]
+            await self._wait_below(WHOLE_BATCHES, self._led)
+            self._led.append(lead)
+            behind, size, most = dropped(), 0, self._most // 4
+            begin, count = 0, 1
+            while begin < len(behind) and size < most:
+                part = [each for each in behind[begin : begin + count] if self._waits(each)]
                 found = await gather(*map(self._found, part))
                 here = [each for each, one in zip(part, found, strict=True) if self._put(each, one)]
-                size += bytes_of(here)
-                if len(here) < AT_ONCE or size >= TOGETHER_BYTES:
+                more = bytes_of(here)
+                self._bytes += more
+                if len(here) < count:
                     break
-            self._bytes += size
+                size, begin = size + more, begin + count
+                count = max(1, min(AT_ONCE, (most - size) * begin // max(1, size)))
         except JetrunnerError as error:
             log.debug("messages of a batch cannot be fetched yet: %s", error)
         finally:
@@ -158,21 +173,22 @@ class Spill:
         try:
             while self._wanted:
                 await self._fetch_one(self._wanted.popleft())
-                await self._slots()
+                await self._wait_below(AT_ONCE, self._fetched)
         finally:
             self._fetching -= 1
 
-    async def _slots(self) -> None:
-        """Wait until fewer than `AT_ONCE` fetched messages have not started."""
+    async def _wait_below(self, most: int, fetched: list[Delivery]) -> None:
+        """Wait until fewer than `most` of these messages have not started."""
         wait = PAUSE_SECONDS
-        while self._ahead() >= AT_ONCE:
+        while self._ahead(fetched) >= most:
             await asyncio.sleep(wait)
             wait = min(LONGEST_PAUSE_SECONDS, wait * 2)
 
-    def _ahead(self) -> int:
-        ahead = (each for each in self._fetched if not each.started and not each.rests)
-        self._fetched = [each for each in ahead if self._waits(each)]
-        return len(self._fetched)
+    def _ahead(self, fetched: list[Delivery]) -> int:
+        """How many of these messages have not started; the others are taken out of the list."""
+        ahead = (each for each in fetched if not each.started and not each.rests)
+        fetched[:] = [each for each in ahead if self._waits(each)]
+        return len(fetched)
 
     async def _fetch_one(self, delivery: Delivery) -> None:
         """Fetch a message and start it, however long that takes."""

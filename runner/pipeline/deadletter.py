@@ -24,7 +24,7 @@ from runner.runtime.runtime import Runtime
 log = logging.getLogger("jetrunner.deadletters")
 
 LARGEST_RECORD = 31 << 20
-"""A stream takes somewhat less than 32 MiB in one message on file storage."""
+"""A stream on file storage takes less than 32 MiB in one message; this leaves room for the headers."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 

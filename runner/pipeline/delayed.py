@@ -54,9 +54,9 @@ def schedule(project: str, staged: Staged, message_id: str, pairs: Iterable[tupl
     return Outgoing(f"$JETRUNNER.delayed.{project}.{key}", staged.body, headers)
 
 
-def require_ttl(staged: Staged, stream: str, config: Mapping[str, Any]) -> None:
-    """Raise `ServerError` if a delayed message has a TTL, and the stream that it is for allows none."""
-    if staged.at is not None and ttl.HEADER in staged.headers and not config.get("allow_msg_ttl"):
+def require_ttl(pairs: Iterable[tuple[str, str]], stream: str, config: Mapping[str, Any]) -> None:
+    """Raise `ServerError` if the headers of a delayed message have a TTL, and the stream that it is for allows none."""
+    if ttl.HEADER in dict(pairs) and not config.get("allow_msg_ttl"):
         raise ServerError(
             f"an output has the header {ttl.HEADER}, which stream {stream} does not allow",
             code=codes.TTL_DISABLED,

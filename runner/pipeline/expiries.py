@@ -1,8 +1,8 @@
 """The ends of split events: for each, a message is scheduled in `JETRUNNER`, and once more if that stream has lost it.
 
-Rule 1: an event whose parts stand in `GATHER` has such a schedule until it is joined or given up.
+Rule 1: an event that waits for parts has such a schedule, until it has fired or all parts are there.
 Rule 2: missing schedules are looked for when the function begins, when `JETRUNNER` has become another stream, and each hour: somebody
-        may have purged it. The time of such an event begins again.
+        may have purged it. The time of such an event begins again. Nothing waits for that look.
 Rule 3: a schedule too many is harmless: an event that was joined is not joined again.
 """
 
@@ -25,6 +25,8 @@ from runner.runtime.runtime import Runtime
 log = logging.getLogger("jetrunner.gather")
 
 LOOK_SECONDS = 3600.0
+RETRY_SECONDS = 60.0
+"""Until the next look where one has failed, and until an end that was lost once more is scheduled once more."""
 
 
 class Expiries:
@@ -43,34 +45,39 @@ class Expiries:
         self._stream = ("", 0)
         """When the stream of the schedules was made, and how often it had become another at the last check."""
         self._look_at = 0.0
+        self._looks = False
+        self._tasks = runtime.tasks
 
-    async def schedule(self, event: SplitEvent, first: str) -> None:
-        """Schedule the end of an event's time, which begins now; `first` is different for each beginning."""
+    async def schedule(self, event: SplitEvent, beginning: str) -> bool:
+        """Schedule the end of an event's time, which begins now; False if this was done before for the same `beginning`."""
         over = datetime.fromtimestamp(self._connection.clock.now() + self._expires, UTC)
-        await self._store.schedule(event, self._again, over, first)
+        return await self._store.schedule(event, self._again, over, beginning)
 
-    async def keep(self) -> None:
-        """Schedule the ends that are missing, if it is time to look for them; called every few seconds."""
+    def keep(self) -> None:
+        """Look for ends that are missing, if it is time for that; called every few seconds."""
         now = time.monotonic()
-        if now < self._look_at:
-            return
-        self._look_at = now + LOOK_SECONDS
+        if now >= self._look_at and not self._looks:
+            self._looks, self._look_at = True, now + LOOK_SECONDS
+            self._tasks.start_soon(self._look)
+
+    async def _look(self) -> None:
         try:
             batches = await openevents.unscheduled(self._connection, self._project, self._function)
             await map_concurrently(self._mend, batches)
         except JetrunnerError as error:
-            self._look_at = 0.0
-            log.debug(
-                "%s: cannot look whether the ends of its events are scheduled: %s", self._function, error
-            )
+            self._look_at = time.monotonic() + RETRY_SECONDS
+            log.warning("%s: cannot look for lost ends of its events: %s", self._function, error)
+        finally:
+            self._looks = False
 
     async def _mend(self, batch: str) -> None:
         event = SplitEvent(self._project, self._function, batch)
         record, revision = await self._store.read(event)
         if not revision or record.done or record.given_up or await self._store.is_there(record.runner):
             return
-        await self.schedule(event, f"again{revision}")
-        log.warning("%s: the end of event %s was lost, and is scheduled again", self._function, batch)
+        minute = int(self._connection.clock.now() // RETRY_SECONDS)
+        if await self.schedule(event, f"again{revision}.{minute}"):
+            log.warning("%s: the end of event %s was lost, and is scheduled again", self._function, batch)
 
     def _looked(self, now: StreamState) -> None:
         stream = now.created, self._history.era

@@ -137,7 +137,7 @@ class Gathering:
 
     async def keep(self) -> None:
         """Ask the server how many events wait for parts, and schedule ends that were lost; called every few seconds."""
-        await self._arrivals.expiries.keep()
+        self._arrivals.expiries.keep()
         with suppress(ServerError):
             self.counts.waiting = await openevents.count(
                 self._runtime.connection, self._runtime.project, self._function

@@ -109,7 +109,9 @@ class Outbox:
             # A delayed output is checked, too: once it is due, nobody could be told of an error.
             stream = await process.topology.find(output.staged.subject)
             process.topology.require_confirmation(stream)
-            delayed.require_ttl(output.staged, stream, process.topology.config(stream))
+            if output.staged.at is not None:
+                pairs = self._given(output.staged, ())
+                delayed.require_ttl(pairs, stream, process.topology.config(stream))
             placed.append((delayed.STREAM if output.staged.at is not None else stream, output))
         passed_on: list[tuple[str, str]] = []
         if delivery.span is None and process.tracing.enabled:

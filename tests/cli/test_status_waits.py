@@ -138,7 +138,7 @@ async def test_a_delayed_message_that_its_stream_refuses_is_shown_once_it_is_due
     await process.seen("a delayed message to paid.late cannot be published yet: message size exceeds maximum")
     assert project.json("status")["due_publishes"] == 1
     told = project.runner("status").stderr
-    assert "due, but not published yet: 1 message; the log says why" in told
+    assert "due, but not published yet: 1 message; the log of an instance says why" in told
 
 
 @pytest.mark.parametrize(

@@ -109,15 +109,18 @@ async def test_a_strangers_ttl_that_no_stream_takes_is_left_out(shop: Shop, ttl:
     assert "Nats-TTL" not in found.headers
 
 
-async def test_a_firings_headers_may_be_passed_on(shop: Shop) -> None:
+@pytest.mark.parametrize("delay", ["", ", delay=0.1"], ids=["at once", "later"])
+async def test_a_firings_headers_may_be_passed_on(shop: Shop, delay: str) -> None:
     """The server has written into them which schedule fires next, and when: it takes that from nobody else. Their TTL is the runner's."""
-    await shop.open("""
+    await shop.open(
+        """
         from runner import cron
 
         @cron("@every 1s", retry=RetryPolicy(attempts=1))
         async def beat(ctx: Context) -> None:
-            ctx.publish("paid.beat", ctx.headers.get("Nats-Schedule-Next"), headers={**ctx.headers, "Tenant": "a"})
-    """)
+            ctx.publish("paid.beat", ctx.headers.get("Nats-Schedule-Next"), headers={**ctx.headers, "Tenant": "a"}DELAY)
+    """.replace("DELAY", delay)
+    )
     process = shop.run()
     await eventually(lambda: _beaten(shop, process))
     (found, *_) = await shop.js.messages("PAID")

@@ -156,23 +156,23 @@ async def test_a_stream_of_parts_that_is_deleted_is_made_anew_and_the_end_of_its
 async def test_the_end_of_an_event_comes_though_the_stream_of_schedules_was_deleted(
     jetrunner: Jetrunner,
 ) -> None:
-    async with jetrunner(split, total) as app, RawJetStream.connect(app.url) as raw:
+    async with jetrunner(split, hasty) as app, RawJetStream.connect(app.url) as raw:
         parts = await made(app, 2)
         await stored(app, parts[:1])
         await raw.api("STREAM.DELETE.JETRUNNER")
-        await app.settled(within=20)
+        await app.settled(within=40)
         assert await joined(app) == [([0], [1])]
 
 
 async def test_the_end_of_an_event_comes_though_somebody_has_purged_the_schedules(
     jetrunner: Jetrunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.pipeline.expiries.LOOK_SECONDS", 0.0, raising=False)
-    async with jetrunner(split, total) as app, RawJetStream.connect(app.url) as raw:
+    monkeypatch.setattr("runner.pipeline.expiries.LOOK_SECONDS", 0.0)
+    async with jetrunner(split, hasty) as app, RawJetStream.connect(app.url) as raw:
         parts = await made(app, 2)
         await stored(app, parts[:1])
         await raw.api("STREAM.PURGE.JETRUNNER")
-        await app.settled(within=20)
+        await app.settled(within=40)
         assert await joined(app) == [([0], [1])]
 
 

@@ -31,9 +31,9 @@ class Looking(Spill):
 
     looks = 0
 
-    def _ahead(self) -> int:
+    def _ahead(self, fetched: list[Delivery]) -> int:
         self.looks += 1
-        return super()._ahead()
+        return super()._ahead(fetched)
 
 
 def not_gone(delivery: Delivery) -> None:
