@@ -79,7 +79,7 @@ async def test_a_cluster_elects_another_leader_when_one_is_killed(cluster: Clust
     async with RawJetStream.connect(cluster.url) as js:
         await js.create("ORDERS", ["orders.>"], num_replicas=3)
         (await cluster.leader("ORDERS")).kill()
-        assert await eventually(lambda: js.publish("orders.1", "x"), within=20)
+        assert await eventually(lambda: js.publish("orders.1", "x", within=1), within=60)
 
 
 async def test_a_condition_that_never_comes_fails_with_its_last_value() -> None:
