@@ -73,7 +73,11 @@ async def test_requests_are_answered_or_told_whatever_happens_to_instances(
         await fleet.start()
     faults = 150 if long else 8
     async with connect(nats_server.url) as one, connect(nats_server.url) as other:
-        quotes, charges, more = Load(one, "quote", 200), Load(one, "charge", 100), Load(other, "quote", 50)
+        quotes, charges, more = (
+            Load(one, "quote", timeout=TIMEOUT, a_second=200),
+            Load(one, "charge", timeout=TIMEOUT, a_second=100),
+            Load(other, "quote", timeout=TIMEOUT, a_second=50),
+        )
         async with quotes.running(), charges.running(), more.running(), asyncio.TaskGroup() as tasks:
             under_way: set[asyncio.Task[None]] = set()
             for _ in range(faults):

@@ -53,10 +53,11 @@ def project(make_project: Callable[..., Project], nats_server: NatsServer) -> Pr
 class Load:
     """Asks one after the other, so many a second; how long each took, and what has failed."""
 
-    def __init__(self, app: App, subject: str, timeout: float = 20.0) -> None:
+    def __init__(self, app: App, subject: str, *, timeout: float = 20.0, a_second: int = A_SECOND) -> None:
         self._app = app
         self._subject = subject
         self._timeout = timeout
+        self._a_second = a_second
         self.seconds: list[tuple[float, float]] = []
         """When each was asked, and how long it took."""
         self.waiting: dict[int, float] = {}
@@ -84,7 +85,7 @@ class Load:
             async with asyncio.TaskGroup() as tasks:
                 began = time.monotonic()
                 while going:
-                    while self.asked < (time.monotonic() - began) * A_SECOND:
+                    while self.asked < (time.monotonic() - began) * self._a_second:
                         tasks.create_task(self._one(self.asked))
                         self.asked += 1
                     await asyncio.sleep(0.002)
