@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 from textwrap import dedent
-from typing import Any
+from typing import IO, Any
 
 from tests.support import journal
 from tests.support.process import Finished, RunnerProcess, begun
@@ -119,14 +119,14 @@ class Project:
             try:
                 code = process.wait(within)
             except subprocess.TimeoutExpired:
+                state = standing(process.pid)
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                raise
-            texts = []
-            for file in (told, said):
-                file.seek(0)
-                texts.append(file.read())
-            return Finished(code, texts[0], WAITING.sub("", texts[1]))
+                texts = "\n".join(map(text_of, (told, said)))
+                raise AssertionError(
+                    f"runner {' '.join(arguments)} runs for over {within:g} s ({state}):\n{texts}"
+                ) from None
+            return Finished(code, text_of(told), WAITING.sub("", text_of(said)))
 
     def json(self, *arguments: str, within: float = 60.0, code: int = 0, **environment: str) -> Any:
         """Run `runner <arguments> --output json`, expect this exit code, and return the document."""
@@ -148,6 +148,22 @@ class Project:
         """Destroy whatever still runs."""
         for process in self._started:
             process.destroy()
+
+
+def text_of(file: IO[str]) -> str:
+    """All that was written to a file."""
+    file.seek(0)
+    return file.read()
+
+
+def standing(pid: int) -> str:
+    """What a process does, as the kernel says: its state, and where each thread waits."""
+    try:
+        state = re.findall(r"State:\s+(.*)", Path(f"/proc/{pid}/status").read_text())
+        waits = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/wchan")]
+    except OSError as error:
+        return str(error)
+    return f"state {', '.join(state)}, waits in {', '.join(waits)}"
 
 
 def write(file: Path, text: str) -> None:
