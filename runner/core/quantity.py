@@ -43,11 +43,11 @@ _SHOWN_SIZES = (
 )
 
 # Twenty digits hold any 64-bit number; more would only make arithmetic slow.
-_NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
-_BARE = re.compile(_NUMBER)
-_DURATION = re.compile(rf"(?:{_NUMBER}(?:w|d|h|ms|m|s|us|µs|ns))+")
-_PART = re.compile(rf"({_NUMBER})([a-zµ]+)")
-_SIZE = re.compile(rf"({_NUMBER}) ?([a-z]+)?")
+NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
+_BARE = re.compile(NUMBER)
+_DURATION = re.compile(rf"(?:{NUMBER}(?:w|d|h|ms|m|s|us|µs|ns))+")
+_PART = re.compile(rf"({NUMBER})([a-zµ]+)")
+_SIZE = re.compile(rf"({NUMBER}) ?([a-z]+)?")
 
 
 def seconds(value: str | float) -> float:

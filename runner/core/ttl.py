@@ -10,9 +10,7 @@ HEADER = "Nats-TTL"
 LONGEST = 40
 MOST = 9_223_372_036
 """Seconds in the nanoseconds that 64 bits hold."""
-_NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
-"""As `quantity` reads them."""
-_DURATION = re.compile(rf"(?:{_NUMBER}(?:h|ms|m|s|us|µs|ns))+")
+_DURATION = re.compile(rf"(?:{quantity.NUMBER}(?:h|ms|m|s|us|µs|ns))+")
 _SECONDS = re.compile(r"[0-9]+")
 
 

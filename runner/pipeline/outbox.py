@@ -2,8 +2,8 @@
 
 Rule 1: an output's Msg-Id derives from its input and its number within its stream: stored again, it is a duplicate.
 Rule 2: the outputs for one stream are stored together, as one atomic batch; more than 1,000 in chunks.
-Rule 3: if a stream is full or out of reach, or the server cannot tell which stream it is, the outbox waits. An error that waiting cannot mend fails the attempt. So does a
-        stream that confirms nothing, even for a delayed output: the wait would never end.
+Rule 3: if a stream is full or out of reach, or the server cannot tell which stream it is, the outbox waits. An error that waiting
+        cannot mend fails the attempt. So does a stream that confirms nothing, even for a delayed output: the wait would never end.
 Rule 4: an ordered function's outputs go under its shard's fence, if the stream holds one: then the server refuses the outputs of an
         instance that has lost the shard.
 Rule 5: the subjects of streams may change at any time. If an answer shows that, the outputs that are left are planned again. With
