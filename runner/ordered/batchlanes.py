@@ -77,12 +77,8 @@ class BatchLanes:
 
     def following(self, key: Hashable, most: int) -> Iterator[Delivery]:
         """The waiting messages of a key that may be called together with the one that holds its lane."""
-        if key in self._parking.marks:
-            return
-        unsettled = self._unsettled
-        for sequence in self.ordering.following(key, most):
-            delivery = unsettled.get(sequence)
-            if delivery is None or delivery.careful or delivery.body is SPILLED:
+        for delivery in self._behind(key, most):
+            if delivery.body is SPILLED:
                 return
             yield delivery
 
@@ -102,15 +98,18 @@ class BatchLanes:
 
     def _dropped(self, key: Hashable, name: Hashable) -> list[Delivery]:
         """The messages that would run together with the one that holds the key's lane, and whose bodies are not here."""
-        found: list[Delivery] = []
-        if key not in self._parking.marks:
-            for sequence in self.ordering.following(key, self.size(name) - 1):
-                delivery = self._unsettled.get(sequence)
-                if delivery is None or delivery.careful:
-                    break
-                if delivery.body is SPILLED:
-                    found.append(delivery)
-        return found
+        return [each for each in self._behind(key, self.size(name) - 1) if each.body is SPILLED]
+
+    def _behind(self, key: Hashable, most: int) -> Iterator[Delivery]:
+        """The waiting messages of a key that may run together with the one that holds its lane, with their bodies or without."""
+        if key in self._parking.marks:
+            return
+        unsettled = self._unsettled
+        for sequence in self.ordering.following(key, most):
+            delivery = unsettled.get(sequence)
+            if delivery is None or delivery.careful:
+                return
+            yield delivery
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """These messages of a batch are not done: each runs again, after the messages before it in its lane."""
