@@ -62,8 +62,6 @@ async def serve(descriptor: int, begin: Callable[[Settings], None]) -> None:
     end = socket.socket(fileno=descriptor)
     line = await CellLine.open(end)
     setup: CellSetup | None = await line.receive()
-    if setup is not None and setup.niceness:
-        os.nice(setup.niceness)
     if setup is not None:  # else the process that has started this one is gone
         begin(setup.settings)
         with fork.ours(end.fileno):
@@ -96,6 +94,7 @@ async def _serve(line: CellLine, setup: CellSetup) -> None:
             )
             with working_with(setup.settings):
                 async with alive(project) as runtime.state, runtime.slots:
+                    _lower_priority(setup.niceness)
                     await line.send(Ready())
                     functions = marking(project.functions, project.functions)
                     await _work(line, runtime, {each.function: each for each in functions})
@@ -115,6 +114,18 @@ def _project(setup: CellSetup) -> Project:
     except Exception as error:  # the modules of a test may raise anything
         raise UsageError(f"the functions of a test cannot be imported: {raised.line(error)}") from error
     return project
+
+
+def _lower_priority(niceness: int) -> None:
+    """Lower the priority of this process, once it has begun: a message waits for that, and on a busy machine it would take ten times as long.
+
+    Linux keeps a priority for each thread (sched(7)), and what was imported may have started some.
+    """
+    if niceness:
+        priority = min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
+        for thread in os.listdir("/proc/self/task") if sys.platform == "linux" else ["0"]:
+            with suppress(ProcessLookupError):  # that one has ended
+                os.setpriority(os.PRIO_PROCESS, int(thread), priority)
 
 
 def _first(error: BaseException) -> BaseException:

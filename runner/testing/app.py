@@ -99,7 +99,7 @@ class App:
             raise UsageError(f"{binding.label} has no schedule", hint="publish what it reads: app.publish(…)")
         return await fire(self._connection, self._project, binding.function)
 
-    async def settled(self, within: float = 10.0) -> None:
+    async def settled(self, within: float = 30.0) -> None:
         """Return once no message waits, is in work, waits for a retry or is delayed, and no event waits for its parts.
 
         Raises `Unsettled` after `within` seconds, with a list of the open work; and the error of the functions, if they have ended.

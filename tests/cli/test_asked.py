@@ -47,7 +47,7 @@ async def test_an_instance_that_fails_and_one_that_is_slow_are_told_of(
     async with asking(nats_server.url) as asker:
 
         async def two_are_left_out() -> str:
-            await asyncio.gather(*(asker.ask(f"offers.{number}", within=30) for number in range(50)))
+            await asyncio.gather(*(asker.ask(f"offers.{number}", within=60) for number in range(50)))
             told = (await health(port, "/metrics"))[1]
             states = [
                 number(told, f'jetrunner_asked_instances{{{LABEL},state="{state}"}}') for state in STATES

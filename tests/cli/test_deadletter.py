@@ -76,7 +76,7 @@ async def till(make_project: Callable[..., Project], nats_server: NatsServer, js
     async def reads() -> bool:
         return len((await js.api("CONSUMER.NAMES.JETRUNNER"))["consumers"] or []) >= 2
 
-    await eventually(reads, within=20)
+    await eventually(reads)
     return Till(project, js, process)
 
 

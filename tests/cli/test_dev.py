@@ -268,7 +268,7 @@ def test_attempts_of_an_ordered_function_are_told_and_traced_by_their_own_number
             ("retry", 1), ("retry", 2), ("dead", 3),
         ]  # fmt: skip
         assert min(each["ms"] for each in documents) > 40  # the loop's clock ticks in milliseconds
-        until(lambda: len(attempts(receiver)) == 3, within=20)
+        until(lambda: len(attempts(receiver)) == 3)
         assert attempts(receiver) == [(1, 2), (2, 3), (3, None)]
 
 

@@ -139,7 +139,7 @@ class Shop:
             return bool(told["state"] == state)
 
         try:
-            await eventually(there, within=30)
+            await eventually(there)
         except AssertionError:
             raise AssertionError(f"{message} in {function} is not {state}: {told}") from None
         return told

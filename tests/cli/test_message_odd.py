@@ -59,7 +59,7 @@ async def charged(project: Project, message: str, state: str) -> dict[str, Any]:
         told = functions(await asyncio.to_thread(show, project, message))
         return bool(told["charge"]["state"] == state)
 
-    await eventually(there, within=20)
+    await eventually(there)
     found: dict[str, Any] = functions(show(project, message))["charge"]
     return found
 
@@ -184,7 +184,7 @@ async def test_errors_over_a_hundred_a_second_are_counted_and_not_kept(
         (told,) = [each for each in project.json("status")["functions"] if each["function"] == "fail"]
         return told["failures"], told["errors_unkept"]
 
-    await eventually(lambda: counted()[0] == 600, within=30)
+    await eventually(lambda: counted()[0] == 600)
     most_kept = 100 + 100 * (time.monotonic() - began)
     _, unkept = counted()
     assert max(1, 600 - most_kept) <= unkept <= 500

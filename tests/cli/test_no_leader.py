@@ -79,10 +79,10 @@ async def test_a_command_waits_for_a_leader_says_so_at_once_and_goes_on(
 ) -> None:
     began = time.monotonic()
     process = world.project.start(*command)
-    await process.seen("waiting: the cluster has no leader that answers; at most 30s", within=10)
+    await process.seen("waiting: the cluster has no leader that answers; at most 30s")
     assert time.monotonic() - began < 8
     world.back()
-    code = await process.ended(within=40)
+    code = await process.ended(within=60)
     assert "no stream captures" not in process.output
     assert "no leader:" not in process.output
     assert code == 0 or command[0] in ("deadletter", "shard"), process.output
@@ -92,14 +92,14 @@ async def test_a_command_waits_for_a_leader_says_so_at_once_and_goes_on(
 
 async def test_a_command_that_finds_no_leader_in_its_time_says_that(world: World) -> None:
     process = world.project.start("publish", "orders.1", "{}", JETRUNNER_LEADER_TIMEOUT="2s")
-    assert await process.ended(within=20) == 1
+    assert await process.ended(within=60) == 1
     assert "error: the cluster has no leader: JetStream did not answer for 2s" in process.output
     assert "hint: start the other servers" in process.output
 
 
 async def test_a_run_waits_for_a_leader_and_then_runs(world: World) -> None:
     process = world.project.start("run")
-    await process.seen("waiting: the cluster has no leader that answers", within=10)
+    await process.seen("waiting: the cluster has no leader that answers")
     world.back()
     await process.seen("ready: work", within=60)
     async with RawJetStream.connect(world.cluster.url) as js:
@@ -118,11 +118,11 @@ async def test_a_stream_whose_servers_are_away_is_not_taken_for_none(
     project = make_project(functions={"work": WORK}, nats=other.url)
     holder.kill()
     process = project.start("publish", "orders.1", "{}", NATS_URL=other.url)
-    await process.seen("waiting: the (stream ORDERS|cluster) has no leader", within=20)
+    await process.seen("waiting: the (stream ORDERS|cluster) has no leader")
     holder.start()
-    assert await process.ended(within=40) == 0, process.output
+    assert await process.ended(within=60) == 0, process.output
     absent = project.start("publish", "nowhere.1", "{}", NATS_URL=other.url)
-    assert await absent.ended(within=20) == 1
+    assert await absent.ended(within=60) == 1
     assert "no stream captures nowhere.1" in absent.output
 
 
@@ -133,7 +133,7 @@ async def test_a_leader_that_has_just_lost_the_others_misleads_no_command(
     world = await left_alone(cluster, make_project, leads=True)
     process = world.project.start(*command)
     world.back()
-    code = await process.ended(within=50)
+    code = await process.ended(within=60)
     assert "no stream captures" not in process.output
     if command[0] == "publish" and code:  # it had the message, and could not tell what becomes of it
         assert "hint: it may be stored" in process.output

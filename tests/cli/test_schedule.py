@@ -95,7 +95,7 @@ async def test_the_list_tells_when_each_fires_next(project: Project) -> None:
 async def test_after_a_firing_an_every_counts_from_it(project: Project, js: RawJetStream) -> None:
     project.function("shop", HEAD + OFTEN.replace("90m", "2s"))
     assert project.runner("apply").code == 0
-    await eventually(lambda: js.messages("JETRUNNER", "$JETRUNNER.tick.shop.often"), within=10)
+    await eventually(lambda: js.messages("JETRUNNER", "$JETRUNNER.tick.shop.often"))
     following = at(listed(project)["often"]["next"])
     (last, *_) = reversed(await js.messages("JETRUNNER", "$JETRUNNER.tick.shop.often"))
     told = at(last.headers["Nats-Schedule-Next"])

@@ -169,7 +169,7 @@ async def test_what_waits_where_no_durable_has_been_made_yet_is_counted(
     async def made() -> bool:
         return len(await js.consumers("LEDGER")) == 4
 
-    await eventually(made, within=20)
+    await eventually(made)
     runner.kill()
     for number in range(12):
         await js.publish(f"ledger.a{number}.posted", b"")

@@ -109,7 +109,7 @@ async def test_the_shards_of_an_ordered_function_are_summed_over_its_instances(
         owners = [shard["owner"] for shard in project.json("shard", "list")["shards"]]
         return len(owners) == 4 and None not in owners and sorted(map(owners.count, set(owners))) == [2, 2]
 
-    await eventually(shared, within=20)
+    await eventually(shared)
     for number in range(40):
         await js.publish(f"ledger.k{number}.posted", b"goes")
 

@@ -95,8 +95,8 @@ async def test_metrics_count_events_that_wait_and_parts_that_are_missing_or_late
     for name in ("events", "parts_missing_total", "parts_late_total"):
         assert await metric(name) == 0
     await parts(js, 0, event="1" * 32)
-    await eventually(lambda: is_now("events", 1), within=20)
-    await eventually(lambda: is_now("parts_missing_total", 2), within=30)
-    await eventually(lambda: is_now("events", 0), within=20)
+    await eventually(lambda: is_now("events", 1))
+    await eventually(lambda: is_now("parts_missing_total", 2))
+    await eventually(lambda: is_now("events", 0))
     await parts(js, 1, event="1" * 32)
     await eventually(lambda: is_now("parts_late_total", 1))

@@ -118,7 +118,7 @@ async def test_it_is_shown_anew_until_it_is_interrupted(
         assert len(found) > 1
         return found
 
-    lines = await eventually(shown, within=30)
+    lines = await eventually(shown)
     watching.signal(signal.SIGINT)
     assert await watching.ended() == 0
     for line in lines:

@@ -157,10 +157,10 @@ async def test_a_durable_that_somebody_has_paused_is_told_with_the_remedy(
     await js.api(pause, {"pause_until": "2090-01-01T00:00:00Z"})
     await js.publish("orders.later.1", b"x")
     why = f"durable {durable} on ORDERS is paused until 2090-01-01T00:00:00Z: nats consumer resume ORDERS {durable}"
-    await process.seen(f"warning .*{why}", within=40)
+    await process.seen(f"warning .*{why}")
     assert f"charge: {why}\n" in project.runner("status").stderr
     await js.api(pause, {})
     await eventually(lambda: waits(project) == (0, 0, 1))
-    await process.seen(f"durable {durable} on ORDERS is paused no more", within=40)
+    await process.seen(f"durable {durable} on ORDERS is paused no more")
     assert "paused" not in project.runner("status").stderr
     assert process.output.count("is paused until") == 1

@@ -49,7 +49,7 @@ def shown(project: Project, *arguments: str, lines: int) -> Finished:
         return len(done[0].stdout.splitlines()) >= lines
 
     try:
-        until(whole, within=20)
+        until(whole)
     except AssertionError:
         raise AssertionError(f"not shown: {done}") from None
     return done[0]

@@ -36,7 +36,7 @@ async def test_commands_take_either_name_and_show_both(
         process = project.start("run", "--only", only)
         await process.seen(r"ship \(pack\): owns 1 of 1 shard")
         await process.seen(r"ready: ship \(pack\), ")
-        await eventually(lambda: js.messages("DEADLETTERS"), within=20)
+        await eventually(lambda: js.messages("DEADLETTERS"))
         if only == "pack":  # the status of what runs
             assert "ship (pack) " in project.runner("status").stdout
         process.terminate()

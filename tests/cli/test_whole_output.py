@@ -48,7 +48,7 @@ def test_a_command_that_stood_still_while_it_wrote_leaves_nothing_out(
     environment = project.environment | {"PYTHONUNBUFFERED": unbuffered}
     with subprocess.Popen(command, cwd=project.root, env=environment, stdout=writer) as process:
         os.close(writer)
-        until(lambda: waiting_bytes(reader) == PIPE_BYTES, within=30)
+        until(lambda: waiting_bytes(reader) == PIPE_BYTES)
         freeze(process.pid)
         process.send_signal(signal.SIGCONT)
         with os.fdopen(reader, "rb") as file:

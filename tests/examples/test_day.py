@@ -73,6 +73,6 @@ async def test_the_parts_are_counted_in_a_process_beside_the_runner(
     process = project.start("run", "--only", "split_day", "--only", "count", "--only", "report")
     await process.seen("ready")
     await js.publish(f"days.{DAY}")
-    (stored,) = await eventually(lambda: js.messages("DAYS", f"reports.{DAY}"), within=30)
+    (stored,) = await eventually(lambda: js.messages("DAYS", f"reports.{DAY}"))
     assert stored.json()["departures"] == len(of_day(DAY))
     assert "a process for handlers has started" in process.output

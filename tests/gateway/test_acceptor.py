@@ -43,7 +43,7 @@ async def bound() -> AsyncIterator[tuple[socket.socket, Listener]]:
     try:
         yield listening, listener
     finally:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await listener.leave()
         await listener.close()
 
@@ -80,7 +80,7 @@ async def test_one_that_had_connected_before_the_end_is_answered() -> None:
 async def test_without_files_it_waits_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "jetrunner.gateway")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    async with bound() as (listening, listener), asyncio.timeout(10):
+    async with bound() as (listening, listener), asyncio.timeout(60):
         await listener.open(listening)
         async with connected(listening.getsockname()[1]) as raw:
             await raw.say(GOOD)

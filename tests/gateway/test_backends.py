@@ -216,7 +216,7 @@ async def test_requests_count_from_before_their_bodies_are_read(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runner.gateway.app.MOST_IN_FLIGHT", 1)
-    async with serving(quote, routes=QUOTES) as (_, client), asyncio.timeout(20):
+    async with serving(quote, routes=QUOTES) as (_, client), asyncio.timeout(60):
         port = client.base_url.port
         assert port is not None
         async with connected(port) as raw:

@@ -76,7 +76,7 @@ REFUSALS = {client: row for rows in REFUSED.values() for client, row in rows.ite
 @pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row.replace(" ", "-"))
 async def test_it_is_refused_once_and_the_connection_closed(row: str) -> None:
     status, data = REFUSALS[row]
-    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
+    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(9):
         await raw.say(data)
         await raw.say(GOOD)
         answer = await raw.answer()
@@ -93,7 +93,7 @@ async def test_it_is_refused_once_and_the_connection_closed(row: str) -> None:
 
 
 async def test_what_is_known_of_a_refusal_is_told() -> None:
-    async with listening() as (port, echo, _), asyncio.timeout(5):
+    async with listening() as (port, echo, _), asyncio.timeout(9):
         for data in (
             b"GET /a?secret=1 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
             b"POST /long HTTP/1.1\r\nHost: a\r\nContent-Length: 10001\r\n\r\n",
@@ -124,13 +124,13 @@ SERVED = {
 
 @pytest.mark.parametrize("row", SERVED, ids=lambda row: row.replace(" ", "-"))
 async def test_it_is_served(row: str) -> None:
-    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(5):
+    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(9):
         await raw.say(SERVED[row])
         assert (await raw.answer()).status == 200
 
 
 async def test_trailers_are_no_headers() -> None:
-    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
+    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(9):
         await raw.say(b"POST /good HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
         await raw.say(b"0\r\nHost: internal.example.com\r\nX-Api-Key: k\r\n\r\n")
         assert (await raw.answer()).body == b"/good:a"
@@ -182,7 +182,7 @@ async def test_a_body_at_the_rate_takes_its_time() -> None:
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
-    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
+    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(9):
         echo.go.clear()
         await raw.say(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % at for at in range(4)))
         echo.go.set()
@@ -190,7 +190,7 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
 
 
 async def test_a_refusal_waits_for_the_answers_before_it() -> None:
-    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
+    async with listening() as (port, echo, _), connected(port) as raw, asyncio.timeout(9):
         echo.go.clear()
         await raw.say(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n")
         await asyncio.sleep(0.1)
@@ -203,7 +203,7 @@ async def test_a_refusal_waits_for_the_answers_before_it() -> None:
 
 async def test_what_is_pipelined_without_an_end_is_refused_after_those_that_were_taken() -> None:
     limits = Limits(pipelined=4, requests=100)
-    async with listening(limits) as (port, echo, _), connected(port) as raw, asyncio.timeout(5):
+    async with listening(limits) as (port, echo, _), connected(port) as raw, asyncio.timeout(9):
         echo.go.clear()
         await raw.say(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % at for at in range(20)))
         await asyncio.sleep(0.1)
@@ -217,7 +217,7 @@ async def test_what_is_pipelined_without_an_end_is_refused_after_those_that_were
 
 
 async def test_who_expects_is_told_to_continue_when_the_body_is_read() -> None:
-    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(5):
+    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(9):
         await raw.say(b"POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
         assert (await raw.answer()).status == 100
         await raw.say(b"ab")
@@ -233,7 +233,7 @@ async def test_a_client_that_sends_on_sees_why_its_body_was_refused() -> None:
 
 
 async def test_a_connection_has_so_many_requests() -> None:
-    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(5):
+    async with listening() as (port, _, __), connected(port) as raw, asyncio.timeout(9):
         for at in range(5):
             await raw.say(GOOD)
             answer = await raw.answer()
@@ -245,7 +245,7 @@ async def test_too_many_connections_are_refused() -> None:
     limits = Limits(connections=2)
     async with (
         listening(limits) as (port, _, __),
-        asyncio.timeout(5),
+        asyncio.timeout(9),
         connected(port) as one,
         connected(port) as two,
     ):

@@ -191,7 +191,7 @@ async def patient(rows: list[Row]) -> list[Row]:
 
 
 async def test_a_stop_does_not_wait_for_a_batch_to_fill(jetrunner: Jetrunner) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async with jetrunner(patient, streams={"ALL": ["rows.*", "stored.*"]}) as app:
             await app.publish("rows.a", Row(1))
             with pytest.raises(testing.Unsettled, match="1 in work"):
@@ -217,6 +217,6 @@ times: list[float] = []
 async def test_a_message_that_comes_again_does_not_wait_for_others(jetrunner: Jetrunner) -> None:
     async with jetrunner(once_bad, streams={"ALL": ["rows.*"]}) as app:
         await app.publish("rows.a", Row(1))
-        await app.settled(within=20.0)
+        await app.settled(within=60)
     first, again = times
     assert again - first < 2.0

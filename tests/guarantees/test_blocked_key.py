@@ -77,11 +77,11 @@ async def test_nine_thousand_messages_behind_one_that_blocks_keep_no_other_key_w
     async def here() -> bool:
         return int((await js.consumer("LEDGER", DURABLE))["num_ack_pending"]) == WAITING
 
-    await eventually(here, within=40)
+    await eventually(here)
     for number in range(200):
         await js.publish("ledger.bob.posted" if number % 2 else f"ledger.k{number}.posted", b"%d" % number)
-    await eventually(lambda: count(project.root, "bob") == 100, within=20)
-    await eventually(lambda: count(project.root, "k198"), within=20)
+    await eventually(lambda: count(project.root, "bob") == 100)
+    await eventually(lambda: count(project.root, "k198"))
     assert not count(project.root, "ada")
     (project.root / "go").touch()
     await eventually(
@@ -125,7 +125,7 @@ async def test_large_bodies_that_wait_are_fetched_again_whole_and_in_order(
     project = await opened(make_project, nats_server.url)
     project.function("budget", f"from runner.ordered import spill\nspill.BUDGET_BYTES = {BUDGET}\n")
     first = project.start("run")
-    await eventually(lambda: js.consumer("LEDGER", DURABLE), within=40)
+    await eventually(lambda: js.consumer("LEDGER", DURABLE))
     before = resident(first)
     for number in range(400):
         await large(js, "ada", number)
@@ -137,10 +137,10 @@ async def test_large_bodies_that_wait_are_fetched_again_whole_and_in_order(
         await large(js, f"k{number}" if number % 2 else "ada", number)
     await eventually(lambda: count(project.root, "k799"), within=60)
     assert not count(project.root, "ada")
-    await eventually(lambda: held(js, 600), within=40)
+    await eventually(lambda: held(js, 600))
     assert resident(second) < before + 25_000_000
     (project.root / "go").touch()
-    await eventually(lambda: count(project.root, "ada") >= 600, within=40)
+    await eventually(lambda: count(project.root, "ada") >= 600)
     assert done(project.root, "ada") == [expected(n) for n in range(800) if n < 400 or not n % 2]
     for number in range(401, 800, 2):
         assert done(project.root, f"k{number}") == [expected(number)]
@@ -154,11 +154,11 @@ async def test_a_message_removed_while_it_waited_without_its_body_keeps_nobody_w
     project.function("budget", f"from runner.ordered import spill\nspill.BUDGET_BYTES = {BUDGET}\n")
     runner = project.start("run")
     sequences = [await large(js, "ada", number) for number in range(60)]
-    await eventually(lambda: held(js, 60), within=40)
+    await eventually(lambda: held(js, 60))
     for sequence in sequences[40:50]:
         await js.api("STREAM.MSG.DELETE.LEDGER", {"seq": sequence})
     (project.root / "go").touch()
-    await eventually(lambda: count(project.root, "ada") >= 50, within=40)
+    await eventually(lambda: count(project.root, "ada") >= 50)
     assert done(project.root, "ada") == [expected(number) for number in (*range(40), *range(50, 60))]
     assert runner.output.count("was removed before its turn came") == 10
     await eventually(lambda: js.settled("LEDGER", DURABLE))
@@ -172,12 +172,12 @@ async def test_bodies_that_wait_are_fetched_from_a_server_that_is_killed_meanwhi
     project.start("run")
     for number in range(300):
         await large(js, "ada", number)
-    await eventually(lambda: held(js, 300), within=40)
+    await eventually(lambda: held(js, 300))
     (project.root / "go").touch()
     for reached in (50, 150):
-        await eventually(partial(has_done, project, reached), within=40)
+        await eventually(partial(has_done, project, reached))
         nats_server.restart(kill=True)
-    await eventually(lambda: count(project.root, "ada") >= 300, within=30)
+    await eventually(lambda: count(project.root, "ada") >= 300)
     assert done(project.root, "ada") == [expected(number) for number in range(300)]
 
 
@@ -199,7 +199,7 @@ async def test_a_long_lane_that_moves_is_filled_up_by_the_part(
     await js.client.subscribe("$JS.API.STREAM.MSG.GET.LEDGER", cb=noted)
     await js.client.flush()
     project.start("run")
-    await eventually(lambda: count(project.root, "ada") == 2_000, within=30)
+    await eventually(lambda: count(project.root, "ada") == 2_000)
     assert [number for number, _, _ in done(project.root, "ada")] == list(range(2_000))
     assert 10 < len(asked) < 200, "2,000 messages in parts of a hundred"
 
@@ -210,7 +210,7 @@ async def test_a_shard_is_taken_over_with_more_unsettled_messages_than_it_may_ho
     project = await opened(make_project, nats_server.url)
     project.function("limits", "from runner.ordered import pull\n\npull.HELD_LIMIT, pull.PART = 20, 5\n")
     first = project.start("run")
-    await eventually(lambda: js.consumer("LEDGER", DURABLE), within=40)
+    await eventually(lambda: js.consumer("LEDGER", DURABLE))
     first.terminate()
     assert await first.ended() == 0
     for number in range(40):
@@ -223,7 +223,7 @@ async def test_a_shard_is_taken_over_with_more_unsettled_messages_than_it_may_ho
     await eventually(lambda: held(js, 40))
     await taken.unsubscribe()
     project.start("run")
-    await eventually(lambda: count(project.root, "bob") == 40, within=30)
+    await eventually(lambda: count(project.root, "bob") == 40)
     assert [number for number, _, _ in done(project.root, "bob")] == list(range(40))
 
 
@@ -255,9 +255,9 @@ async def test_messages_that_wait_for_their_retry_keep_no_others_from_being_fetc
         info = await js.stream(BUCKET_STREAM, subjects_filter="$KV.jetrunner.failures.>")
         return len(info["state"].get("subjects") or {}) == len(bad)
 
-    await eventually(lambda: held(js, len(names)), within=40)
-    await eventually(recorded, within=40)
+    await eventually(lambda: held(js, len(names)))
+    await eventually(recorded)
     first.kill()
     (project.root / "good").touch()
     project.start("run")
-    await eventually(lambda: all(count(project.root, name) for name in good), within=30)
+    await eventually(lambda: all(count(project.root, name) for name in good))

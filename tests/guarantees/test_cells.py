@@ -211,7 +211,7 @@ async def test_a_handler_that_takes_too_long_there_is_ended_with_its_process(
     process = await opened(shop, body, kind, timeout=1.0)
     await process.seen(r"failed; retrying in .* TimeoutError")
     (there,) = shop.notes("there")
-    await eventually(lambda: not lives(there["pid"]), within=20)
+    await eventually(lambda: not lives(there["pid"]))
     assert process.running
 
 
@@ -219,7 +219,7 @@ async def test_no_handler_goes_on_there_once_the_process_beside_it_is_gone(shop:
     process = await opened(shop, "while True: pass", "def")
     (there,) = await shop.noted("there")
     process.kill()
-    await eventually(lambda: not lives(there["pid"]), within=20)
+    await eventually(lambda: not lives(there["pid"]))
 
 
 async def test_a_stop_waits_for_what_runs_there(shop: Shop) -> None:
@@ -315,7 +315,7 @@ async def test_spans_that_are_made_there_nest_in_the_attempt_and_show_no_more_th
             note="a secret of 1234",
         )
         await shop.settled("charge")
-        await eventually(lambda: [span for span in receiver.spans() if span.name == "mine"], within=20)
+        await eventually(lambda: [span for span in receiver.spans() if span.name == "mine"])
         (mine,) = [span for span in receiver.spans() if span.name == "mine"]
         await eventually(lambda: any(span.span_id == mine.parent_id for span in receiver.spans()))
         (attempt,) = [span for span in receiver.spans() if span.span_id == mine.parent_id]

@@ -74,7 +74,7 @@ class Work:
             assert not missing, f"not run: {sorted(missing)[:20]} of {self.published}\n{said}"
             return True
 
-        await eventually(all_run, within=20)
+        await eventually(all_run)
 
     def runs(self) -> Counter[int]:
         return Counter(each["id"] for each in self.shop.notes("run"))
@@ -228,7 +228,7 @@ async def test_an_instance_that_starts_while_another_decides_is_not_passed_by(
     work.shop.write(first)
     work.processes.append(work.shop.run())
     try:
-        await eventually(asked.is_set, within=20)
+        await eventually(asked.is_set)
     except AssertionError:
         pytest.fail(f"it has asked nobody:\n{work.processes[-1].output}")
     await asyncio.sleep(after)  # it listens for answers for 1.5 s

@@ -30,7 +30,7 @@ async def restart_until_settled(shop: Shop, function: str = "charge", *, most: i
     """Do what a supervisor does: start the runner again each time it dies. Returns how often it died."""
     for deaths in range(most + 1):
         process = shop.run()
-        await eventually(partial(_over, shop, process, function), within=30)
+        await eventually(partial(_over, shop, process, function))
         if process.running:
             return deaths
         await shop.give_back(function)
@@ -130,7 +130,7 @@ async def test_a_process_that_is_killed_from_outside_three_times_blames_nobody(s
         process.kill()
         await shop.give_back("charge")
     shop.run()
-    await shop.settled("charge", within=30)
+    await shop.settled("charge", within=60)
     assert await shop.dead() == []
     assert {each["id"] for each in shop.notes("done")} == set(range(8))
 
@@ -176,13 +176,13 @@ async def test_supervised_workers_come_back_until_the_killer_is_a_dead_letter(sh
     await shop.order(1, note="killer")
     await shop.order(*range(20, 30))
     for death in range(1, 3):
-        run = (await shop.noted("killing", death, within=30))[-1]
+        run = (await shop.noted("killing", death))[-1]
         await eventually(partial(_gone, process, run["pid"]))
         # The killer alone: what the other worker has in work is not to be disturbed.
         await shop.give_back("charge", sequences=[11])
     letter = await shop.dead_letter()
     await shop.give_back("charge")
-    await shop.settled("charge", within=30)
+    await shop.settled("charge", within=60)
     assert (reason(letter), letter.json()["id"]) == ("crashed", 1)
     assert await shop.js.count("DEADLETTERS") == 1
     assert {each["id"] for each in shop.notes("done")} == set(range(10, 30))

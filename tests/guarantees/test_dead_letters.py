@@ -242,6 +242,6 @@ async def test_the_server_is_told_why_a_message_was_given_up(shop: Shop) -> None
     heard = await shop.js.client.subscribe("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.ORDERS.shop-charge")
     await shop.order(1)
     shop.run()
-    advisory = await heard.next_msg(timeout=10)
+    advisory = await heard.next_msg(timeout=60)
     assert b'"reason":"rejected: nothing to charge"' in advisory.data
     await eventually(lambda: shop.js.settled("ORDERS", "shop-charge"))

@@ -51,7 +51,7 @@ async def config(shop: Shop) -> dict[str, Any]:
 
 
 async def all_done(shop: Shop, numbers: set[int]) -> None:
-    await eventually(lambda: {each["id"] for each in shop.notes("done")} >= numbers, within=20)
+    await eventually(lambda: {each["id"] for each in shop.notes("done")} >= numbers)
 
 
 async def test_what_the_server_gives_up_meanwhile_runs_all_the_same(shop: Shop) -> None:
@@ -79,7 +79,7 @@ async def test_settings_are_put_back_while_a_function_runs(shop: Shop) -> None:
         assert not found.get("inactive_threshold")
         return not found.get("headers_only")
 
-    await eventually(put_back, within=20)
+    await eventually(put_back)
 
 
 @pytest.mark.parametrize("policy", ["overflow", "pinned_client", "prioritized"])
@@ -113,9 +113,7 @@ async def test_what_the_server_does_not_put_back_is_told_with_its_reason_and_tri
         server.start(USERS % f"$JS.API.CONSUMER.CREATE.ORDERS.{durable}")
         await edited(shop, durable, max_ack_pending=3)
         await shop.order(3)
-        await process.seen(
-            f"warning .*durable {durable} on ORDERS cannot be put back: .*do not allow", within=40
-        )
+        await process.seen(f"warning .*durable {durable} on ORDERS cannot be put back: .*do not allow")
         assert "max_ack_pending changes" not in process.output
         server.stop()
         server.start(USERS % "nothing")
@@ -123,7 +121,7 @@ async def test_what_the_server_does_not_put_back_is_told_with_its_reason_and_tri
         async def put_back() -> bool:
             return bool((await js.consumer("ORDERS", durable))["config"]["max_ack_pending"] == -1)
 
-        await eventually(put_back, within=40)
+        await eventually(put_back)
         assert process.output.count("cannot be put back") == 1
 
 
@@ -202,14 +200,14 @@ async def test_the_filter_of_a_shard_is_put_back_and_nothing_is_passed_over(shop
     await shop.order(*range(5))
     await all_done(shop, set(range(5)))
     floor = "$KV.jetrunner.floor.shop.ORDERS.shop-work-0-0"
-    await eventually(lambda: _stands(shop, floor), within=20)
+    await eventually(lambda: _stands(shop, floor))
     await edited(shop, "shop-work-0-0", filter_subject="orders.1")
     await shop.js.api(
         "STREAM.PURGE.KV_jetrunner", {"filter": floor}
     )  # it is saved again before the durable goes
     await shop.order(*range(5, 10))
-    await process.seen("durable shop-work-0-0 on ORDERS was deleted; it is created again after 5", within=40)
-    await eventually(lambda: {each["id"] for each in shop.notes("done")} == set(range(10)), within=40)
+    await process.seen("durable shop-work-0-0 on ORDERS was deleted; it is created again after 5")
+    await eventually(lambda: {each["id"] for each in shop.notes("done")} == set(range(10)))
 
 
 async def test_what_the_server_gave_up_is_sent_back_once_that_can_be_stored_again(shop: Shop) -> None:

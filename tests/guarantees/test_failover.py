@@ -44,7 +44,7 @@ async def running(
         yield failover
         failover.stop()
         await loading
-        await ledger.settled(within=20)
+        await ledger.settled(within=60)
         ledger.ended = [process for process in ledger.ended if process.code != -signal.SIGKILL]
         await ledger.close()
         await ledger.judge()
@@ -145,7 +145,7 @@ async def test_what_comes_to_an_owner_after_its_shard_was_taken_is_sent_back_at_
     ask = f"$JS.API.CONSUMER.MSG.NEXT.LEDGER.{durable}"
     async with living(nats_server, "other") as other:
         asked = await other.subscribe(ask)
-        await asked.next_msg(timeout=10)
+        await asked.next_msg(timeout=60)
         await asked.unsubscribe()
         owner.process.freeze()
         # While it is frozen, with its pull still open at the server, another takes the shard, and messages come.
@@ -163,8 +163,8 @@ async def test_what_comes_to_an_owner_after_its_shard_was_taken_is_sent_back_at_
         came = await other.subscribe(inbox)
         await other.publish(ask, b'{"batch":10}', reply=inbox)
         # The server by itself would deliver them again after a minute.
-        found = [await came.next_msg(timeout=10) for _ in range(10)]
+        found = [await came.next_msg(timeout=60) for _ in range(10)]
     assert len({message.reply.split(".")[5] for message in found}) == 10
     assert ledger.journal.read_bytes() == b"", "nothing has started"
     owner.process.terminate()
-    await eventually(lambda: not owner.process.running, within=10)
+    await eventually(lambda: not owner.process.running)

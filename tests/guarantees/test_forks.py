@@ -68,7 +68,7 @@ async def test_a_killed_runner_is_noticed_at_once_though_a_child_that_it_forked_
     try:
         assert not await gone()
         process.kill()
-        await eventually(gone, within=10)  # its requests would stand for 30 s
+        await eventually(gone, within=25)  # its requests would stand for 30 s
         os.kill(forked["pid"], 0)  # it lives
     finally:
         with suppress(ProcessLookupError):

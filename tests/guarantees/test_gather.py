@@ -255,15 +255,15 @@ async def test_an_event_that_kills_its_process_is_given_up_as_crashed_and_the_ot
     await shop.order(*range(2, 8))
     for _ in range(8):
         process = shop.run()
-        await eventually(partial(_over, shop, process), within=30)
+        await eventually(partial(_over, shop, process))
         if process.running:
             break
         for stream, function in (("ORDERS", "split"), ("PAID", "total")):
             await shop.give_back(function, stream=stream)
     (letter,) = await shop.dead()
     assert reason(letter) == "crashed"
-    await eventually(lambda: shop.js.count("AUDIT"), within=30)
-    await eventually(lambda: _audited(shop), within=30)
+    await eventually(lambda: shop.js.count("AUDIT"))
+    await eventually(lambda: _audited(shop))
 
 
 async def _over(shop: Shop, process: RunnerProcess) -> bool:

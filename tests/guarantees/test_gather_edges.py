@@ -160,7 +160,7 @@ async def test_the_end_of_an_event_comes_though_the_stream_of_schedules_was_dele
         parts = await made(app, 2)
         await stored(app, parts[:1])
         await raw.api("STREAM.DELETE.JETRUNNER")
-        await app.settled(within=40)
+        await app.settled(within=60)
         assert await joined(app) == [([0], [1])]
 
 
@@ -172,7 +172,7 @@ async def test_the_end_of_an_event_comes_though_somebody_has_purged_the_schedule
         parts = await made(app, 2)
         await stored(app, parts[:1])
         await raw.api("STREAM.PURGE.JETRUNNER")
-        await app.settled(within=40)
+        await app.settled(within=60)
         assert await joined(app) == [([0], [1])]
 
 

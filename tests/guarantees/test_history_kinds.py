@@ -69,7 +69,7 @@ async def test_the_whole_store_put_back_under_running_instances(
     await book.settled()
     await book.put_all_back(copy)
     await book.post(new)
-    await book.ran(new, within=40)
+    await book.ran(new)
     await book.settled()
     book.once(new)
 
@@ -99,7 +99,7 @@ async def test_a_stream_that_keeps_what_is_not_done_put_back(
     else:
         await book.put_back(copy, consumers=consumers)
         if alive and retention == "interest":
-            await eventually(book.reads, within=20)
+            await eventually(book.reads)
         await book.post(MANY)
         if not alive:
             await book.start()
@@ -254,7 +254,7 @@ async def test_a_stream_put_back_to_before_it_was_resized(
     done = await asyncio.to_thread(book.project.runner, "shard", "resize", "LEDGER", "4")
     assert done.code == 0, done.stderr
     await book.post(LOST[20:])
-    await eventually(lambda: set(LOST) <= set(book.runs("post")), within=30)
+    await eventually(lambda: set(LOST) <= set(book.runs("post")))
     await book.settled()
     if not alive:
         running[0].kill()

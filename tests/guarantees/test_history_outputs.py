@@ -72,7 +72,7 @@ async def test_what_a_handler_made_while_the_server_was_away_is_not_stored_befor
     await asyncio.to_thread(nats_server.start)
     await js.publish("ledger.bob.posted", {"n": 3})  # the older store has lost this one
     (project.root / "go-1").touch()
-    await eventually(lambda: {note["n"] for note in project.journal("start")} == {1, 2, 3}, within=20)
+    await eventually(lambda: {note["n"] for note in project.journal("start")} == {1, 2, 3})
     await eventually(lambda: stored(js, [1]))
     await asyncio.to_thread(nats_server.kill)
     await asyncio.to_thread(shutil.rmtree, nats_server.store)
@@ -85,7 +85,7 @@ async def test_what_a_handler_made_while_the_server_was_away_is_not_stored_befor
     await eventually(lambda: js.client.request("jetrunner.shop.status", b"", timeout=1.0))
     assert await stored(js, []), "what it has written before that answer is stored"
     (project.root / "late").unlink()
-    await eventually(lambda: stored(js, [1, 2]), within=20)
+    await eventually(lambda: stored(js, [1, 2]))
 
 
 async def stored(js: RawJetStream, numbers: list[int]) -> bool:

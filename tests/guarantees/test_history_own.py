@@ -33,11 +33,11 @@ def book(
 
 async def send_back(book: Book, numbers: range) -> None:
     for number in numbers:
-        await eventually(partial(book.js.publish, "$JETRUNNER.again.shop.copy", {"n": number}), within=20)
+        await eventually(partial(book.js.publish, "$JETRUNNER.again.shop.copy", {"n": number}))
 
 
 async def copied(book: Book, numbers: range) -> None:
-    await eventually(lambda: set(numbers) <= set(book.runs("copy")), within=20)
+    await eventually(lambda: set(numbers) <= set(book.runs("copy")))
 
 
 @ALIVE
@@ -103,7 +103,7 @@ async def test_dead_letters_and_parked_messages_put_back(book: Book, stream: str
         done = book.project.runner("deadletter", "redrive", "--function", "post", "--key", key)
         assert done.code == 0, done.stderr
     expected = [12, 16, 5, 9, 13] if stream == "PARKED" else [4, 8, 12, 16, 5, 9, 13]
-    await eventually(lambda: set(expected) <= set(book.runs("post")), within=20)
+    await eventually(lambda: set(expected) <= set(book.runs("post")))
     for place in (0, 1):
         mine = [each for each in book.runs("post") if each % 4 == place and each in expected]
         assert mine == [each for each in expected if each % 4 == place]
@@ -146,7 +146,7 @@ async def test_the_bucket_and_the_stream_put_back_together(book: Book, how: str)
         await book.put_back(copy)
         await lose_bucket(book, how, copy)
     await book.post(MANY)
-    await book.ran(MANY, within=40)
+    await book.ran(MANY)
     await book.settled()
 
 

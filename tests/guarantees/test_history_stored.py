@@ -97,11 +97,11 @@ async def test_outputs_that_an_older_store_has_lost_are_stored_again(
 ) -> None:
     await project.applied()
     instance = await copied(project, store, js, {"n": 1}, {"n": 2}, {"n": 3})
-    await eventually(lambda: stored(js, [1, 2, 3]), within=20)
-    await eventually(lambda: settled(js), within=20)
+    await eventually(lambda: stored(js, [1, 2, 3]))
+    await eventually(lambda: settled(js))
     await store.put_back()
-    await eventually(lambda: stored(js, [1, 2, 3]), within=20)
-    await eventually(lambda: settled(js), within=20)
+    await eventually(lambda: stored(js, [1, 2, 3]))
+    await eventually(lambda: settled(js))
     assert [note["n"] for note in project.journal("done")] == [1, 2, 3, 1, 2, 3]
     assert "stream BALANCES has lost what was stored at" in instance.output
 
@@ -109,25 +109,25 @@ async def test_outputs_that_an_older_store_has_lost_are_stored_again(
 async def test_so_are_those_of_the_owner_before(project: Project, store: Store, js: RawJetStream) -> None:
     await project.applied()
     first = await copied(project, store, js, {"n": 1}, {"n": 2}, {"n": 3})
-    await eventually(lambda: stored(js, [1, 2, 3]), within=20)
+    await eventually(lambda: stored(js, [1, 2, 3]))
     await eventually(lambda: js.messages("KV_jetrunner", "$KV.jetrunner.settled.>"))
     first.kill()
     second = project.start("run")
     await second.seen("owns 1 of 1 shard")
-    await eventually(lambda: settled(js), within=20)
+    await eventually(lambda: settled(js))
     await store.put_back()
-    await eventually(lambda: stored(js, [1, 2, 3]), within=20)
-    await eventually(lambda: settled(js), within=20)
+    await eventually(lambda: stored(js, [1, 2, 3]))
+    await eventually(lambda: settled(js))
 
 
 async def test_so_are_dead_letters(project: Project, store: Store, js: RawJetStream) -> None:
     await project.applied()
     await copied(project, store, js, {"n": 1, "bad": True})
-    await eventually(lambda: letters(js, 1), within=20)
-    await eventually(lambda: settled(js), within=20)
+    await eventually(lambda: letters(js, 1))
+    await eventually(lambda: settled(js))
     await store.put_back()
-    await eventually(lambda: letters(js, 1), within=20)
-    await eventually(lambda: settled(js), within=20)
+    await eventually(lambda: letters(js, 1))
+    await eventually(lambda: settled(js))
 
 
 async def test_so_is_the_first_of_two_outputs_without_order_while_the_second_waits(
@@ -137,11 +137,11 @@ async def test_so_is_the_first_of_two_outputs_without_order_while_the_second_wai
     await project.applied()
     await js.publish("mails.bob", {})
     instance = await copied(project, store, js, {"n": 1, "twice": True})
-    await eventually(lambda: stored(js, [1]), within=20)
+    await eventually(lambda: stored(js, [1]))
     await store.put_back()
     await eventually(lambda: sum("connected again" in line for line in instance.stderr) == 2)
     await js.api("STREAM.PURGE.MAILS")
-    await eventually(lambda: settled(js), within=30)
+    await eventually(lambda: settled(js))
     assert await stored(js, [1]), "its message is acknowledged without it"
     assert len(await js.messages("MAILS")) == 1
 
@@ -155,13 +155,13 @@ async def test_nothing_runs_again_after_a_server_was_killed_whose_store_is_whole
     await instance.seen("ready: ")
     for number in (1, 2, 3):
         await js.publish("ledger.ada.posted", {"n": number})
-    await eventually(lambda: stored(js, [1, 2, 3]), within=20)
+    await eventually(lambda: stored(js, [1, 2, 3]))
     await js.api("STREAM.PURGE.BALANCES", {"filter": "balances.>"})
     await asyncio.to_thread(nats_server.kill)
     await asyncio.to_thread(nats_server.start)
     await js.publish("ledger.ada.posted", {"n": 4})
-    await eventually(lambda: stored(js, [4]), within=20)
-    await eventually(lambda: settled(js), within=20)
+    await eventually(lambda: stored(js, [4]))
+    await eventually(lambda: settled(js))
     assert [note["n"] for note in project.journal("done")] == [1, 2, 3, 4]
 
 

@@ -246,7 +246,7 @@ async def works(shop: Shop, process: RunnerProcess, number: int) -> None:
     def handled() -> bool:
         return all(number in {each["id"] for each in shop.notes(name)} for name in ("charge", "audit"))
 
-    await eventually(handled, within=30)
+    await eventually(handled)
     assert process.running
     assert "Traceback" not in process.output
     assert "\x1b" not in process.output

@@ -98,12 +98,12 @@ async def test_a_stop_answers_what_has_come(project: Project) -> None:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         assert (await client.get("/version/1")).text == "1"
         asked = [asyncio.create_task(client.get("/slow")) for _ in range(20)]
-        await eventually(lambda: begun.stat().st_size == 20, within=20)
+        await eventually(lambda: begun.stat().st_size == 20)
         os.kill(gateway.pid, signal.SIGTERM)
         await gateway.seen("draining")
         (project.root / "open").touch()
         answers = [await each for each in asked]
     assert [each.text for each in answers] == ["done"] * 20
     assert {each.headers["connection"] for each in answers} == {"close"}
-    await eventually(lambda: not gateway.running, within=20)
+    await eventually(lambda: not gateway.running)
     assert gateway.code == 0

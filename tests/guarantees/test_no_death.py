@@ -114,7 +114,7 @@ async def test_a_process_that_was_told_to_end_did_not_die_of_its_messages(shop: 
         await shop.noted("run", deploy)
         process.terminate()
         await process.seen("draining")
-        await eventually(lambda: stand(shop), within=5)
+        await eventually(lambda: stand(shop))
         process.kill()
         await shop.give_back("charge")
     let_go_on(shop)

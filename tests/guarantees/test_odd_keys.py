@@ -68,12 +68,12 @@ async def test_an_odd_key_is_parked_and_comes_back_in_order(
             "anna": (1, 1),
         }
 
-    await eventually(parked, within=20)
+    await eventually(parked)
     assert runs(shop, key) == [(1, 1), (1, 2)]
     (shop.project.root / "mended").touch()
     done = await asyncio.to_thread(shop.project.runner, "deadletter", "redrive", "--key", key)
     assert done.code == 0, done.stderr
-    await eventually(lambda: len(runs(shop, key)) == 5, within=20)
+    await eventually(lambda: len(runs(shop, key)) == 5)
     assert [number for number, _ in runs(shop, key)] == [1, 1, 1, 2, 3]
     assert len(runs(shop, "anna")) == 2, "another key, which a wildcard would match, stays parked"
     assert process.running
@@ -106,8 +106,8 @@ async def test_a_key_that_is_no_text_is_parked_in_its_own_shard_and_comes_back(
         name = key.decode("utf-8", "surrogateescape")
         done = await asyncio.to_thread(shop.project.runner, "deadletter", "redrive", "--key", name)
         assert done.code == 0, done.stderr
-    await eventually(lambda: stored(js, 0), within=20)
-    await eventually(lambda: [note["id"] for note in shop.notes("run")].count(2) == len(keys), within=20)
+    await eventually(lambda: stored(js, 0))
+    await eventually(lambda: [note["id"] for note in shop.notes("run")].count(2) == len(keys))
     assert process.running
 
 
@@ -138,7 +138,7 @@ async def test_a_message_whose_subject_is_no_text_is_parked_and_comes_back(
     (shop.project.root / "mended").touch()
     done = await asyncio.to_thread(shop.project.runner, "deadletter", "redrive", "--key", "anna")
     assert done.code == 0, done.stderr
-    await eventually(lambda: [number for number, _ in runs(shop, "anna")] == [1, 1, 1, 2], within=20)
+    await eventually(lambda: [number for number, _ in runs(shop, "anna")] == [1, 1, 1, 2])
     assert process.running
 
 
@@ -161,7 +161,7 @@ async def test_a_message_whose_headers_break_their_lines_is_parked_and_comes_bac
     (shop.project.root / "mended").touch()
     done = await asyncio.to_thread(shop.project.runner, "deadletter", "redrive", "--key", "anna")
     assert done.code == 0, done.stderr
-    await eventually(lambda: [number for number, _ in runs(shop, "anna")] == [1, 1, 1, 2], within=20)
+    await eventually(lambda: [number for number, _ in runs(shop, "anna")] == [1, 1, 1, 2])
     assert process.running
 
 
@@ -176,7 +176,7 @@ async def test_what_is_said_to_come_from_nowhere_frees_no_key(shop: Shop, js: Ra
     await process.seen("ready:")
     for number in (1, 2):
         await js.publish("orders.anna.created", {"id": number})
-    await eventually(lambda: stored(js, 1), within=20)
+    await eventually(lambda: stored(js, 1))
     place = {"Stream": "ORDERS", "Sequence": BEYOND, "Timestamp": "1", "Subject": "orders.anna.created"}
     headers = {f"Jetrunner-Origin-{name}": value for name, value in place.items()}
     await js.publish("$JETRUNNER.again.shop.charge", {"id": 9}, headers)
@@ -186,10 +186,10 @@ async def test_what_is_said_to_come_from_nowhere_frees_no_key(shop: Shop, js: Ra
         assert park.read(mark.body).state == "parked"
     (shop.project.root / "mended").touch()
     await js.publish("orders.anna.created", {"id": 3})
-    await eventually(lambda: stored(js, 2), within=20)
+    await eventually(lambda: stored(js, 2))
     done = await asyncio.to_thread(shop.project.runner, "deadletter", "redrive", "--key", "anna")
     assert done.code == 0, done.stderr
-    await eventually(lambda: [number for number, _ in runs(shop, "anna")] == [1, 1, 1, 2, 3], within=20)
+    await eventually(lambda: [number for number, _ in runs(shop, "anna")] == [1, 1, 1, 2, 3])
 
 
 async def emptied(js: RawJetStream) -> bool:

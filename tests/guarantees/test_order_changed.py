@@ -69,7 +69,7 @@ async def parked(shop: Shop, first: int, *behind: int, order_by: str = BY_CUSTOM
     process = await running(shop)
     touch(shop, f"reject-{first}")
     await order(shop, first, *behind)
-    await eventually(lambda: holds(shop.js, "PARKED", len(behind)), within=20)
+    await eventually(lambda: holds(shop.js, "PARKED", len(behind)))
     await shop.dead_letter()
     mend(shop, f"reject-{first}")
     return process
@@ -77,7 +77,7 @@ async def parked(shop: Shop, first: int, *behind: int, order_by: str = BY_CUSTOM
 
 async def none_left(shop: Shop) -> None:
     for stream in ("DEADLETTERS", "PARKED", "JETRUNNER"):
-        await eventually(lambda name=stream: holds(shop.js, name, 0), within=20)  # type: ignore[misc]
+        await eventually(lambda name=stream: holds(shop.js, name, 0))  # type: ignore[misc]
 
 
 def bring_back(shop: Shop, *arguments: str) -> tuple[int, str, str]:
@@ -114,13 +114,13 @@ async def test_a_function_that_reads_its_keys_elsewhere_does_not_start_while_one
     shop.write(charge(before + PARKS))
     process = await running(shop)
     assert bring_back(shop, key)[0] == 0
-    await eventually(lambda: done(shop) == [1, 2, 3, 4], within=20)
+    await eventually(lambda: done(shop) == [1, 2, 3, 4])
     await none_left(shop)
     await stopped(process)
     shop.write(charge(after + PARKS, subject))
     await running(shop)
     await order(shop, 5)
-    await eventually(lambda: done(shop)[-1] == 5, within=20)
+    await eventually(lambda: done(shop)[-1] == 5)
 
 
 async def test_a_key_that_is_parked_stays_so_when_the_function_parks_none_any_more(shop: Shop) -> None:
@@ -130,13 +130,13 @@ async def test_a_key_that_is_parked_stays_so_when_the_function_parks_none_any_mo
     await running(shop)
     await order(shop, 4)
     await order(shop, 11, to="ben.eu")
-    await eventually(lambda: holds(shop.js, "PARKED", 3), within=20)
-    await eventually(lambda: done(shop) == [11], within=20)
+    await eventually(lambda: holds(shop.js, "PARKED", 3))
+    await eventually(lambda: done(shop) == [11])
     touch(shop, "reject-3")
     assert bring_back(shop, "anna")[0] == 0
-    await eventually(lambda: done(shop) == [11, 1, 2, 4], within=20)
+    await eventually(lambda: done(shop) == [11, 1, 2, 4])
     await order(shop, 5)
-    await eventually(lambda: done(shop) == [11, 1, 2, 4, 5], within=20)
+    await eventually(lambda: done(shop) == [11, 1, 2, 4, 5])
     (letter,) = await shop.dead()
     assert letter.json() == {"id": 3}
 
@@ -147,13 +147,13 @@ async def test_what_is_parked_runs_when_the_function_keeps_no_order_any_more(sho
     shop.write(charge())
     process = await running(shop)
     await process.seen("no longer keeps order: of key anna, 0 dead letters and 2 parked messages")
-    await eventually(lambda: {2, 3} <= set(done(shop)), within=20)
-    await eventually(lambda: holds(shop.js, "PARKED", 0), within=20)
+    await eventually(lambda: {2, 3} <= set(done(shop)))
+    await eventually(lambda: holds(shop.js, "PARKED", 0))
     assert shop.project.json("deadletter", "list", "--parked") == []
     assert len(await shop.dead()) == 1
     assert 1 not in done(shop), "the stream has run again"
     assert shop.project.runner("deadletter", "redrive", "--all").code == 0
-    await eventually(lambda: 1 in done(shop), within=20)
+    await eventually(lambda: 1 in done(shop))
     await none_left(shop)
 
 
@@ -168,7 +168,7 @@ async def test_a_dead_letter_on_its_way_runs_when_the_function_keeps_no_order_an
     assert shop.project.runner("deadletter", "redrive", "--all").code == 0  # nobody runs
     shop.write(charge(subject="orders.none.{region}"))
     await running(shop)
-    await eventually(lambda: done(shop) == [1], within=20)
+    await eventually(lambda: done(shop) == [1])
     await none_left(shop)
 
 
@@ -182,9 +182,9 @@ async def test_a_dead_letter_of_before_the_function_kept_order_comes_back_with_i
     await stopped(process)
     shop.write(charge(BY_CUSTOMER))
     await running(shop)
-    await eventually(lambda: none_reads(shop), within=20)
+    await eventually(lambda: none_reads(shop))
     assert shop.project.runner("deadletter", "redrive", "--all").code == 0
-    await eventually(lambda: shop.notes("start")[-1]["key"] == "anna" and done(shop)[-1] == 1, within=20)
+    await eventually(lambda: shop.notes("start")[-1]["key"] == "anna" and done(shop)[-1] == 1)
     await none_left(shop)
 
 
@@ -196,7 +196,7 @@ async def test_a_dead_letter_on_its_way_comes_back_by_the_key_of_now(shop: Shop,
     touch(shop, "reject-1")
     await order(shop, 1, 2)
     await shop.dead_letter()
-    await eventually(lambda: done(shop) == [2], within=20)
+    await eventually(lambda: done(shop) == [2])
     await stopped(process)
     assert shop.project.runner("deadletter", "redrive", "--all").code == 0
     shop.write(charge('ordered_by=("region", "customer")' + parks))
@@ -205,12 +205,12 @@ async def test_a_dead_letter_on_its_way_comes_back_by_the_key_of_now(shop: Shop,
     mend(shop, "reject-1")
     await order(shop, 3)
     if parks:
-        await eventually(lambda: holds(shop.js, "PARKED", 1), within=20)
+        await eventually(lambda: holds(shop.js, "PARKED", 1))
         assert bring_back(shop, "eu.anna")[0] == 0
     else:
-        await eventually(lambda: done(shop) == [2, 3], within=20)
+        await eventually(lambda: done(shop) == [2, 3])
         assert shop.project.runner("deadletter", "redrive", "--all").code == 0
-    await eventually(lambda: sorted(done(shop)) == [1, 2, 3], within=20)
+    await eventually(lambda: sorted(done(shop)) == [1, 2, 3])
     assert [note["key"] for note in shop.notes("start") if note["id"] == 1] == ["anna", "eu.anna", "eu.anna"]
     await none_left(shop)
 
@@ -277,12 +277,12 @@ async def test_what_was_sent_back_by_name_to_an_ordered_function_comes_back_with
     for number in (1, 2, 3):
         mend(shop, f"reject-{number}")
     await running(shop)
-    await eventually(lambda: sorted(done(shop)) == [1, 2, 3], within=30)
+    await eventually(lambda: sorted(done(shop)) == [1, 2, 3])
     assert {note["attempt"] for note in shop.notes("start")} == {1}
     await none_left(shop)
-    await eventually(lambda: none_reads(shop), within=20)
+    await eventually(lambda: none_reads(shop))
     await order(shop, 4)
-    await eventually(lambda: done(shop)[-1] == 4, within=20)
+    await eventually(lambda: done(shop)[-1] == 4)
     assert 99 not in done(shop)
 
 
@@ -298,9 +298,9 @@ async def test_what_is_sent_back_by_name_while_it_runs_comes_back_and_nonsense_h
     for headers in ({}, {**again(letter), "Jetrunner-Origin-Subject": "orders"}):
         await shop.js.publish("$JETRUNNER.again.shop.charge", {"id": 9}, headers)
     await shop.js.publish("$JETRUNNER.again.shop.charge", letter.body, again(letter))
-    await eventually(lambda: done(shop) == [1], within=20)
-    await eventually(lambda: holds(shop.js, "JETRUNNER", 0), within=20)
-    await eventually(lambda: holds(shop.js, "DEADLETTERS", 3), within=20)
+    await eventually(lambda: done(shop) == [1])
+    await eventually(lambda: holds(shop.js, "JETRUNNER", 0))
+    await eventually(lambda: holds(shop.js, "DEADLETTERS", 3))
     assert [each.headers["Jetrunner-Dead-Reason"] for each in await shop.dead()][1:] == ["undecodable"] * 2
     assert process.running
 
@@ -320,7 +320,7 @@ async def test_a_parked_key_of_a_function_that_is_gone_is_not_said_to_come_back(
     shop.write(charge(BY_CUSTOMER + PARKS + ', name="charge"', name="bill"))
     assert bring_back(shop, "anna")[0] == 0  # it comes back when somebody runs it
     await running(shop)
-    await eventually(lambda: done(shop) == [1, 2], within=20)
+    await eventually(lambda: done(shop) == [1, 2])
     await none_left(shop)
 
 
@@ -329,7 +329,7 @@ async def test_an_instance_that_runs_counts_more_than_the_code_at_hand(shop: Sho
     await parked(shop, 1, 2)
     shop.write(charge('ordered_by=("customer", "region")' + PARKS))
     assert bring_back(shop, "anna")[0] == 0
-    await eventually(lambda: done(shop) == [1, 2], within=20)
+    await eventually(lambda: done(shop) == [1, 2])
     await none_left(shop)
 
 
@@ -362,9 +362,9 @@ async def test_what_is_no_mark_keeps_nothing_back_and_does_not_stay_in_the_way(
     process = await running(shop)
     touch(shop, "reject-2")
     await order(shop, 1, 2, 3)
-    await eventually(lambda: holds(shop.js, "PARKED", 1), within=20)
+    await eventually(lambda: holds(shop.js, "PARKED", 1))
     assert done(shop) == [1]
     mend(shop, "reject-2")
     assert bring_back(shop, "anna")[0] == 0
-    await eventually(lambda: done(shop) == [1, 2, 3], within=20)
+    await eventually(lambda: done(shop) == [1, 2, 3])
     assert process.running

@@ -108,7 +108,7 @@ async def test_without_the_permission_to_purge_a_failure_is_nothing_once_its_mes
     async with RawJetStream.connect(server.url_as("admin", "a")) as js:
         process = project.start("run")
         await post(js, 1, fails=1)
-        await eventually(lambda: noted(project, "done") == [(1, 2)], within=20)
+        await eventually(lambda: noted(project, "done") == [(1, 2)])
 
         async def is_nothing() -> bool:
             return await counts(js) == [0]
@@ -126,12 +126,12 @@ async def test_a_failure_waits_for_the_server_to_be_counted(
     project = await opened(make_project, nats_server.url)
     process = project.start("run")
     await post(js, 1, fails=1, waits=1)
-    await eventually(lambda: noted(project, "start") == [(1, 1)], within=20)
+    await eventually(lambda: noted(project, "start") == [(1, 1)])
     nats_server.kill()
     (project.root / "open").touch()
     await process.seen(r"failure 1 of message 1: no success for \d+ s")
     await asyncio.to_thread(nats_server.start)
-    await eventually(lambda: noted(project, "done") == [(1, 2)], within=20)
+    await eventually(lambda: noted(project, "done") == [(1, 2)])
     assert noted(project, "start") == [(1, 1), (1, 2)]
     assert process.running
 
@@ -142,14 +142,14 @@ async def test_a_message_settled_in_an_outage_has_failed_no_more_often(
     project = await opened(make_project, nats_server.url)
     process = project.start("run")
     await post(js, 1, fails=1, waits=2)
-    await eventually(lambda: noted(project, "start") == [(1, 1), (1, 2)], within=20)
+    await eventually(lambda: noted(project, "start") == [(1, 1), (1, 2)])
     nats_server.kill()
     (project.root / "open").touch()
     await process.seen(r"the count of failures of message 1 cannot be deleted yet")
     await process.seen(r"LEDGER:1 could not be settled")  # what is known of its start stays, too
     await asyncio.to_thread(nats_server.start)
     await post(js, 2)
-    await eventually(lambda: noted(project, "done") == [(1, 2), (2, 1)], within=20)
+    await eventually(lambda: noted(project, "done") == [(1, 2), (2, 1)])
     await eventually(partial(js.settled, "LEDGER", DURABLE))
     assert await counts(js) == [1]
     assert process.running
@@ -160,7 +160,7 @@ async def test_one_that_cannot_run_alone_has_not_failed(
 ) -> None:
     project = await opened(make_project, nats_server.url, STUCK)
     process = project.start("run")
-    await eventually(partial(js.consumer, "AUDIT", "shop-stuck"), within=20)
+    await eventually(partial(js.consumer, "AUDIT", "shop-stuck"))
     await js.publish("audit.stuck", {})
 
     async def is_abandoned() -> bool:
@@ -183,11 +183,11 @@ async def test_one_whose_start_cannot_be_recorded_has_not_failed(
     async with RawJetStream.connect(server.url_as("admin", "a")) as js:
         process = project.start("run")
         await post(js, 1, fails=1)
-        await eventually(lambda: process.output.count("LEDGER:1 could not be settled") >= 3, within=20)
+        await eventually(lambda: process.output.count("LEDGER:1 could not be settled") >= 3)
         assert await counts(js) == [1]
         server.stop()
         await asyncio.to_thread(server.start, users("nothing"))
-        await eventually(lambda: noted(project, "done") == [(1, 2)], within=20)
+        await eventually(lambda: noted(project, "done") == [(1, 2)])
 
 
 async def test_what_waited_while_another_ran_alone_does_not_start_once_the_lease_is_over(
@@ -196,7 +196,7 @@ async def test_what_waited_while_another_ran_alone_does_not_start_once_the_lease
     project = await opened(make_project, nats_server.url, ALONE)
     async with Proxy.to(nats_server.port) as proxy:
         first = project.start("run", NATS_URL=proxy.url)
-        await eventually(partial(js.consumer, "LEDGER", DURABLE), within=20)
+        await eventually(partial(js.consumer, "LEDGER", DURABLE))
         await js.publish("$KV.jetrunner.start.shop.alone.AUDIT.1", b"2")  # as two deaths leave it
         await js.publish("audit.alone", {})
         await eventually(lambda: project.journal("alone"))
@@ -210,7 +210,7 @@ async def test_what_waited_while_another_ran_alone_does_not_start_once_the_lease
         await second.seen("ready")
         assert not project.journal("start")
         proxy.freeze()
-        await eventually(lambda: project.journal("start"), within=20)
+        await eventually(lambda: project.journal("start"))
         (project.root / "open").touch()
         await eventually(lambda: any(note["pid"] == first.pid for note in project.journal("ended")))
         proxy.thaw()

@@ -209,18 +209,18 @@ async def test_a_handler_that_outlives_its_shard_keeps_its_keys_lane_when_the_sh
     runner = project.start("run")
     await post(js, "ada", 1, gate="open")
     await post(js, "ada", 2)
-    await eventually(partial(has, project, "start", 1), within=20)
+    await eventually(partial(has, project, "start", 1))
     for loss in range(1, losses + 1):
         # Somebody takes it who is not alive: this process loses it, and takes it again.
         claim = {"owner": "ghost", "epoch": 50 * loss, "since": 0.0}
         await js.publish("$KV.jetrunner.claim.shop.post.0.0", claim)
-        await eventually(partial(lost, runner, loss), within=20)
+        await eventually(partial(lost, runner, loss))
         # What comes later starts after everything that was left: 1 might have started again by then.
         await post(js, "bob", 10 * loss)
-        await eventually(partial(has, project, "end", 10 * loss), within=20)
+        await eventually(partial(has, project, "end", 10 * loss))
     assert story(project, 1, 2) == [("start", 1)]
     (project.root / "open").touch()
-    await eventually(partial(has, project, "end", 2), within=20)
+    await eventually(partial(has, project, "end", 2))
     one, two = [("start", 1), ("end", 1)], [("start", 2), ("end", 2)]
     assert story(project, 1, 2) == [*one, *one, *two], "nobody saw to the first run's settlement"
 
@@ -231,22 +231,22 @@ async def test_a_handler_of_a_stream_that_was_made_anew_does_not_ack_another_mes
     project = await opened(make_project, nats_server.url, STUBBORN)
     project.start("run")
     assert await post(js, "ada", 1, gate="old") == 1
-    await eventually(partial(has, project, "start", 1), within=20)
+    await eventually(partial(has, project, "start", 1))
     await js.api("STREAM.DELETE.LEDGER")
     await js.create("LEDGER", ["ledger.*.posted"])
     assert await post(js, "bob", 2, gate="new") == 1
-    await eventually(partial(has, project, "start", 2), within=20)
+    await eventually(partial(has, project, "start", 2))
     (project.root / "old").touch()
-    await eventually(partial(has, project, "end", 1), within=20)
+    await eventually(partial(has, project, "end", 1))
     await post(js, "eve", 3)
-    await eventually(partial(has, project, "end", 3), within=20)
+    await eventually(partial(has, project, "end", 3))
 
     async def pending(number: int) -> bool:
         return bool((await js.consumer("LEDGER", DURABLE))["num_ack_pending"] == number)
 
     await eventually(partial(pending, 1))
     (project.root / "new").touch()
-    await eventually(partial(pending, 0), within=20)
+    await eventually(partial(pending, 0))
     assert has(project, "end", 2)
 
 
@@ -263,12 +263,12 @@ async def test_acks_of_the_form_with_a_domain_cast_no_doubt_on_what_comes(
             asked.append(message.subject)
 
         await post(js, "ada", 0)
-        await eventually(partial(has, project, "end", 0), within=20)
+        await eventually(partial(has, project, "end", 0))
         await js.client.subscribe(f"$JS.API.CONSUMER.INFO.LEDGER.{DURABLE}", cb=heard)
         await js.client.flush()
         for number in range(1, 31):
             await post(js, "ada", number)
-            await eventually(partial(has, project, "end", number), within=20)
+            await eventually(partial(has, project, "end", number))
         await js.client.flush()
     assert len(asked) < 10, "it is asked what it holds when something may be missing, not at each message"
 
@@ -301,15 +301,15 @@ async def test_each_hand_over_saves_its_floor(
     for number in range(20):
         account.setdefault(Sharding(1, 2, (1,)).shard_of(f"ledger.k{number}.posted"), f"k{number}")
     for ownership in range(3):
-        await eventually(all_owned, within=20)
+        await eventually(all_owned)
         # Another joins, takes its share, and leaves; whichever shard that is, its last message is above the floor.
         last = {shard: await post(js, account[shard], 10 * ownership + shard) for shard in (0, 1)}
-        await eventually(partial(has, project, "end", 10 * ownership), within=20)
-        await eventually(partial(has, project, "end", 10 * ownership + 1), within=20)
+        await eventually(partial(has, project, "end", 10 * ownership))
+        await eventually(partial(has, project, "end", 10 * ownership + 1))
         async with living(nats_server, f"other{ownership}") as other:
-            await eventually(one_free, within=20)
+            await eventually(one_free)
             shard = (await owners()).index("")
-            await eventually(partial(saved, shard, last[shard]), within=5)
+            await eventually(partial(saved, shard, last[shard]))
             await other.publish("jetrunner.shop.members", json.dumps({"left": f"other{ownership}"}).encode())
             await other.flush()
             await js.api(
@@ -325,13 +325,13 @@ async def test_what_comes_while_the_shards_of_a_stream_made_anew_begin_anew_is_w
     project.start("run")
     for number in range(1500):
         await js.client.publish(f"ledger.bad{number}.posted", b'{"number": 0}')
-    await eventually(lambda: len(project.journal("failed")) == 1500, within=30)
+    await eventually(lambda: len(project.journal("failed")) == 1500)
     await js.api("STREAM.DELETE.LEDGER")
     await js.create("LEDGER", ["ledger.*.posted"])
-    await eventually(lambda: js.consumer("LEDGER", DURABLE), within=20)
+    await eventually(lambda: js.consumer("LEDGER", DURABLE))
     for number in range(1, 101):
         await post(js, f"k{number % 5}", number)
-    await eventually(lambda: len(project.journal("end")) == 100, within=20)
+    await eventually(lambda: len(project.journal("end")) == 100)
 
 
 async def test_a_shard_is_handed_over_once_the_server_has_said_which_acks_it_knows(
@@ -344,7 +344,7 @@ async def test_a_shard_is_handed_over_once_the_server_has_said_which_acks_it_kno
         first = project.start("run", "--log-level", "debug")
         await post(js, "a", 1)
         await post(js, "a", 2, gate="open")
-        await eventually(partial(has, project, "start", 2), within=20)
+        await eventually(partial(has, project, "start", 2))
         (project.root / "forgetful").unlink()
         (project.root / "open").touch()
 
@@ -358,16 +358,16 @@ async def test_a_shard_is_handed_over_once_the_server_has_said_which_acks_it_kno
             number += 2
             await post(js, "b", number - 1)
             await post(js, "b", number)
-            await eventually(partial(has, project, "end", number), within=20)
+            await eventually(partial(has, project, "end", number))
         assert (await js.consumer("LEDGER", DURABLE))["ack_floor"]["stream_seq"] == 0
         proxy.freeze()
         first.terminate()
-        await first.seen("is not handed over before its acks are counted", within=30)
+        await first.seen("is not handed over before its acks are counted")
         proxy.thaw()
-        assert await first.ended(within=30) == 0
+        assert await first.ended(within=60) == 0
         project.start("run")
         await post(js, "a", 0)
-        await eventually(partial(has, project, "end", 0), within=20)
+        await eventually(partial(has, project, "end", 0))
     assert [each for each in story(project, 0, 1, 2) if each[0] == "start"] == [
         ("start", 1),
         ("start", 2),
@@ -382,10 +382,10 @@ async def test_a_shard_that_is_lost_at_the_beginning_of_its_tenure_starts_nothin
     (project.root / "contested").touch()
     await post(js, "a", 1)
     project.start("run")
-    await eventually(lambda: len(project.journal("contested")) > 3, within=20)
+    await eventually(lambda: len(project.journal("contested")) > 3)
     assert not project.journal("start")
     (project.root / "contested").unlink()
-    await eventually(partial(has, project, "end", 1), within=20)
+    await eventually(partial(has, project, "end", 1))
 
 
 async def test_a_shard_that_another_has_taken_before_its_tenure_began_starts_nothing(
@@ -394,7 +394,7 @@ async def test_a_shard_that_another_has_taken_before_its_tenure_began_starts_not
     project = await opened(make_project, nats_server.url, STUBBORN, late=CONFIRMED_LATE)
     await post(js, "a", 1)
     runner = project.start("run", "--log-level", "debug")
-    await eventually(lambda: project.journal("taken"), within=20)
+    await eventually(lambda: project.journal("taken"))
     key = "$KV.jetrunner.claim.shop.post.0.0"
     claim = (await js.messages("KV_jetrunner", key))[-1].json()
     async with living(nats_server, "other"):
@@ -414,7 +414,7 @@ async def test_an_instance_that_has_settled_nothing_ends_at_once_though_the_serv
     await runner.seen("post: owns 1 of 1 shard")
     await asyncio.to_thread(nats_server.stop)
     runner.terminate()
-    assert await runner.ended(within=15) == 0
+    assert await runner.ended(within=60) == 0
 
 
 async def test_a_takeover_asks_for_what_was_left_in_many_turns_of_the_loop(
@@ -430,7 +430,7 @@ async def test_a_takeover_asks_for_what_was_left_in_many_turns_of_the_loop(
         account.setdefault(Sharding(1, 2, (1,)).shard_of(f"ledger.k{number}.posted"), f"k{number}")
     first = project.start("run")
     await post(js, account[0], 1, gate="open")
-    await eventually(partial(has, project, "start", 1), within=20)
+    await eventually(partial(has, project, "start", 1))
     for _ in range(20_000):
         await js.client.publish(f"ledger.{account[1]}.posted", b'{"number": 3}')
     await post(js, account[0], 2)
@@ -439,11 +439,11 @@ async def test_a_takeover_asks_for_what_was_left_in_many_turns_of_the_loop(
     async def delivered() -> bool:
         return bool((await js.consumer("LEDGER", durable))["delivered"]["stream_seq"] > 20_000)
 
-    await eventually(delivered, within=20)
+    await eventually(delivered)
     first.kill()
     (project.root / "open").touch()
     project.start("run")
-    await eventually(partial(has, project, "end", 2), within=20)
+    await eventually(partial(has, project, "end", 2))
     turns = [note["number"] for note in project.journal("turn")]
     assert sum(turns) > 20_000
     assert max(turns) < 5_000
@@ -456,7 +456,7 @@ async def test_failures_of_messages_below_the_floor_are_forgotten_at_a_takeover(
     project = await opened(make_project, nats_server.url, STUBBORN)
     first = project.start("run")
     sequence = await post(js, "ada", 1)
-    await eventually(partial(has, project, "end", 1), within=20)
+    await eventually(partial(has, project, "end", 1))
     first.terminate()
     assert await first.ended() == 0
     counts = "$KV.jetrunner.failures.shop.post.0.0"
@@ -470,7 +470,7 @@ async def test_failures_of_messages_below_the_floor_are_forgotten_at_a_takeover(
     async def is_forgotten() -> bool:
         return await left() == [f"{counts}.{sequence + 1}"]
 
-    await eventually(is_forgotten, within=20)
+    await eventually(is_forgotten)
 
 
 async def test_what_stands_in_the_queue_does_not_start_before_it_is_known_whose_its_shard_is(
@@ -479,18 +479,18 @@ async def test_what_stands_in_the_queue_does_not_start_before_it_is_known_whose_
     project = await opened(make_project, nats_server.url, WAITS_FOR_ANSWERS)
     runner = project.start("run")
     await post(js, "ada", 1, gate="open")
-    await eventually(partial(has, project, "start", 1), within=20)
+    await eventually(partial(has, project, "start", 1))
     await post(js, "bob", 2)  # its lane is free, and no slot is
     await post(js, "ada", 3)
     (project.root / "late").touch()
     await js.publish("$KV.jetrunner.claim.shop.post.0.0", {"owner": "ghost", "epoch": 50, "since": 0.0})
-    await eventually(lambda: project.journal("asked"), within=20)
+    await eventually(lambda: project.journal("asked"))
     (project.root / "open").touch()
-    await eventually(partial(has, project, "end", 1), within=20)
+    await eventually(partial(has, project, "end", 1))
     await js.client.publish("audit.one", b"")
-    await eventually(lambda: project.journal("audited"), within=20)
+    await eventually(lambda: project.journal("audited"))
     assert not has(project, "start", 2)
     (project.root / "late").unlink()
-    await eventually(partial(has, project, "end", 3), within=20)
+    await eventually(partial(has, project, "end", 3))
     assert runner.output.count(LOST) == 1
     assert story(project, 2) == [("start", 2), ("end", 2)]

@@ -147,7 +147,7 @@ async def test_another_key_does_not_wait_for_one_that_fails(jetrunner: Jetrunner
     async with jetrunner(store, streams=STREAMS, retry_scale=3.0) as app:
         for row in rows:
             await app.publish(f"rows.{'ab'[row.n % 2]}", row)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while sum(n % 2 for call in calls for n in call) < 20:
                 await asyncio.sleep(0.01)
         assert [n for call in calls for n in call if n % 2 == 0 and call[0] != 0] == [], "they wait"
@@ -268,7 +268,7 @@ async def test_a_key_that_fails_does_not_hold_back_its_shard(jetrunner: Jetrunne
     async with jetrunner(by_shard, streams=STREAMS, retry_scale=3.0) as app:
         for row in rows:
             await app.publish(f"rows.{'abcdefgh'[row.n % 8]}", row)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len({n for call in calls for n in call if n % 8}) < 70:
                 await asyncio.sleep(0.01)
         failed = next(at for at, call in enumerate(calls) if 8 in call)
@@ -319,15 +319,15 @@ async def test_a_key_is_parked_behind_what_fails_in_a_batch_and_comes_back_in_or
         found = [each.json()["id"] for each in await shop.js.messages("PARKED", "parked.shop.charge.anna")]
         return found == [4, 5, 6]
 
-    await eventually(parked, within=20)
+    await eventually(parked)
     assert [each["ids"] for each in shop.notes("batch")][:2] == [[1, 2, 3, 4, 5, 6], [3]]
     assert len(await shop.js.messages("DEADLETTERS")) == 1
     (shop.project.root / "fail-3").unlink()
     shop.project.json("deadletter", "redrive", "--key", "anna")
-    await eventually(lambda: len(shop.notes("done")) == 4, within=20)
+    await eventually(lambda: len(shop.notes("done")) == 4)
     assert [each["id"] for each in shop.notes("done")] == [3, 4, 5, 6]
     await shop.js.publish("orders.anna.created", {"id": 7})
-    await eventually(lambda: shop.notes("done")[-1]["id"] == 7, within=20)
+    await eventually(lambda: shop.notes("done")[-1]["id"] == 7)
 
 
 # -- kills and resizes ----------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ async def test_a_call_from_the_loop_of_a_handlers_thread_is_answered(
     await shop.open(IN_A_THREAD.format(way="pass", call=call))
     shop.run()
     await shop.order(1)
-    (answer,) = await shop.noted("answered", within=10)
+    (answer,) = await shop.noted("answered")
     assert answer["answer"] in {"{'cents': 7}", "AUDIT", "JETRUNNER"}
     await shop.settled("charge")
     assert await shop.dead() == []

@@ -261,7 +261,7 @@ async def test_a_delayed_publish_comes_at_its_time_and_once(deaf: Shop) -> None:
     await deaf.give_back("charge")
     deaf.run()
     await deaf.settled("charge")
-    await eventually(lambda: _count(deaf, "PAID", 3), within=20)
+    await eventually(lambda: _count(deaf, "PAID", 3))
     now, late, timed = await deaf.js.messages("PAID")
     assert (now.subject, late.subject, timed.subject) == ("paid.now", "paid.late", "paid.timed")
     assert (late.json(), late.headers["Kind"]) == ({"id": 1}, "late")

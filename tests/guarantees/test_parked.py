@@ -54,7 +54,7 @@ def done(shop: Shop, customer: str = "anna") -> list[int]:
 
 async def finished(shop: Shop, numbers: list[int], customer: str = "anna") -> None:
     """Exactly these, in this order, and their outputs too."""
-    await eventually(lambda: len(done(shop, customer)) >= len(numbers), within=20)
+    await eventually(lambda: len(done(shop, customer)) >= len(numbers))
     assert done(shop, customer) == numbers
     await eventually(lambda: paid(shop, customer, numbers))
 
@@ -72,11 +72,11 @@ async def parked(shop: Shop, numbers: list[int], customer: str = "anna") -> None
     async def stand() -> bool:
         return [message.json()["id"] for message in await shop.js.messages("PARKED", subject)] == numbers
 
-    await eventually(stand, within=20)
+    await eventually(stand)
 
 
 async def settled(shop: Shop) -> None:
-    await eventually(lambda: shop.js.settled("ORDERS", "shop-charge-0-0"), within=20)
+    await eventually(lambda: shop.js.settled("ORDERS", "shop-charge-0-0"))
 
 
 def redrive(shop: Shop, key: str = "anna") -> dict[str, Any]:
@@ -93,7 +93,7 @@ async def free(shop: Shop) -> None:
         marks = await shop.js.messages("KV_jetrunner", "$KV.jetrunner.parked.>")
         return all(mark.json()["state"] == "free" for mark in marks)
 
-    await eventually(none, within=20)
+    await eventually(none)
 
 
 async def running(shop: Shop) -> RunnerProcess:

@@ -56,7 +56,7 @@ async def held_on_its_way_back(shop: Shop) -> None:
     """Park the key with a message that is rejected and one behind it, and bring it back: the first waits while `hold` is there."""
     (shop.project.root / "reject").touch()
     await order(shop, 1, 2)
-    await eventually(lambda: counted(shop, 1), within=20)
+    await eventually(lambda: counted(shop, 1))
     (shop.project.root / "hold").touch()
     (shop.project.root / "reject").unlink()
     redrive(shop)
@@ -80,7 +80,7 @@ async def test_whatever_is_given_up_parks_its_key(shop: Shop, why: str) -> None:
         (shop.project.root / {"rejected": "reject", "timeout": "hang"}[why]).touch()
         await order(shop, 1)
     await order(shop, 2)
-    await eventually(lambda: counted(shop, 1), within=20)
+    await eventually(lambda: counted(shop, 1))
     assert reason(await shop.dead_letter()) == why
     assert [message.subject for message in await shop.js.messages("PARKED")] == ["parked.shop.charge.eu.anna"]
     if why != "undecodable":
@@ -95,7 +95,7 @@ async def test_what_is_too_large_to_carry_its_origin_comes_back_whole(shop: Shop
     (shop.project.root / "reject").touch()
     await order(shop, 1)
     size = await large(shop, 2)
-    await eventually(lambda: counted(shop, 1), within=20)
+    await eventually(lambda: counted(shop, 1))
     (shop.project.root / "reject").unlink()
     redrive(shop)
     await eventually(lambda: done(shop) == [1, 2])
@@ -115,7 +115,7 @@ async def test_what_is_too_large_to_carry_its_origin_and_is_gone_there_is_a_dead
     await order(shop, 1)
     await large(shop, 2)
     await order(shop, 3)
-    await eventually(lambda: counted(shop, 2), within=20)
+    await eventually(lambda: counted(shop, 2))
     (shop.project.root / "reject").unlink()
     await shop.js.api("STREAM.MSG.DELETE.ORDERS", {"seq": 2})
     if keeps_order:
@@ -125,7 +125,7 @@ async def test_what_is_too_large_to_carry_its_origin_and_is_gone_there_is_a_dead
         assert await process.ended() == 0
         shop.write(source.replace('ordered_by=("region", "customer"), on_exhausted="park",', ""))
         shop.run()
-    await eventually(lambda: 3 in [each["id"] for each in shop.notes("done")], within=20)
+    await eventually(lambda: 3 in [each["id"] for each in shop.notes("done")])
     await eventually(lambda: counted(shop, 0))
     letter = (await shop.dead())[-1]
     assert reason(letter) == "object_missing"
@@ -143,11 +143,11 @@ async def test_what_is_parked_in_a_stream_made_again_while_its_key_comes_back_ru
     shop.run()
     (shop.project.root / "reject").touch()
     await order(shop, 1, 2, 3)
-    await eventually(lambda: counted(shop, 2), within=20)
+    await eventually(lambda: counted(shop, 2))
     (shop.project.root / "hold").touch()
     (shop.project.root / "reject").unlink()
     redrive(shop)
-    await eventually(lambda: shop.notes("start")[-1]["id"] == 3, within=20)
+    await eventually(lambda: shop.notes("start")[-1]["id"] == 3)
     config = (await shop.js.stream("PARKED"))["config"]
     (last,) = await shop.js.messages("PARKED")
     await shop.js.api("STREAM.DELETE.PARKED")
@@ -156,7 +156,7 @@ async def test_what_is_parked_in_a_stream_made_again_while_its_key_comes_back_ru
     headers = {name: value for name, value in last.headers.items() if name != "Nats-Msg-Id"}
     await shop.js.publish(last.subject, {"id": 4}, {**headers, **place})
     (shop.project.root / "hold").unlink()
-    await eventually(lambda: done(shop) == [1, 2, 3, 4], within=20)
+    await eventually(lambda: done(shop) == [1, 2, 3, 4])
     await eventually(lambda: counted(shop, 0))
 
 
@@ -167,12 +167,12 @@ async def test_what_has_run_on_its_way_back_does_not_run_again_though_the_server
     shop.project.function("patience", "from runner.ordered import unpark\n\nunpark.PATIENCE_SECONDS = 0.2\n")
     process = shop.run()
     await held_on_its_way_back(shop)
-    await eventually(lambda: len(shop.notes("start")) == 2, within=20)
+    await eventually(lambda: len(shop.notes("start")) == 2)
     await asyncio.to_thread(nats_server.stop)
     (shop.project.root / "hold").unlink()
     await process.seen(r"the end of a message of key eu.anna: no success for \d+ s yet")
     await asyncio.to_thread(nats_server.start)
-    await eventually(lambda: done(shop) == [1, 2], within=20)
+    await eventually(lambda: done(shop) == [1, 2])
     assert [each["id"] for each in shop.notes("start")] == [1, 1, 2], "the first was rejected, then redriven"
     await eventually(lambda: counted(shop, 0))
 
@@ -205,19 +205,19 @@ async def test_one_that_kills_its_process_on_its_way_back_is_given_up_and_the_re
     process = shop.run()
     (shop.project.root / "reject").touch()
     await order(shop, 1, 2)
-    await eventually(lambda: counted(shop, 1), within=20)
+    await eventually(lambda: counted(shop, 1))
     (shop.project.root / "reject").unlink()
     (shop.project.root / "die").touch()
     redrive(shop)
     await process.ended()
     process = shop.run()
     await order(shop, 3)
-    await eventually(lambda: crashed(shop), within=20)
+    await eventually(lambda: crashed(shop))
     await eventually(lambda: counted(shop, 2))
     assert done(shop) == []
     (shop.project.root / "die").unlink()
     redrive(shop)
-    await eventually(lambda: done(shop) == [1, 2, 3], within=20)
+    await eventually(lambda: done(shop) == [1, 2, 3])
     assert process.running
 
 
@@ -260,16 +260,16 @@ async def test_a_key_stays_parked_when_the_number_of_shards_changes(
     async def parked(count: int) -> bool:
         return await js.count("PARKED") == count
 
-    await eventually(lambda: parked(8), within=20)
+    await eventually(lambda: parked(8))
     resized = await asyncio.to_thread(project.runner, "shard", "resize", "LEDGER", "5")
     assert resized.code == 0, resized.stderr
     for account in ("a", "b", "c", "d"):
         await js.publish(f"ledger.{account}.posted", {"number": 4})
-    await eventually(lambda: parked(12), within=30)
+    await eventually(lambda: parked(12))
     (project.root / "mended").touch()
     for account in ("a", "b", "c", "d"):
         assert project.runner("deadletter", "redrive", "--key", account).code == 0
-    await eventually(lambda: len(project.journal("done")) >= 16, within=20)
+    await eventually(lambda: len(project.journal("done")) >= 16)
     for account in ("a", "b", "c", "d"):
         assert [each["number"] for each in project.journal("done") if each["key"] == account] == [1, 2, 3, 4]
 
@@ -290,17 +290,17 @@ async def test_a_key_stays_parked_where_a_literal_of_its_subject_chooses_the_sha
     async def parked(count: int) -> bool:
         return await js.count("PARKED") == count
 
-    await eventually(lambda: parked(4), within=20)
+    await eventually(lambda: parked(4))
     process.kill()
     process = project.start("run")  # it learns of the parked keys from the bucket
     await process.seen("ready")
     for account in ("a", "b", "c", "d"):
         await js.publish(f"ledger.{account}.posted", {"number": 3})
-    await eventually(lambda: parked(8), within=20)
+    await eventually(lambda: parked(8))
     (project.root / "mended").touch()
     for account in ("a", "b", "c", "d"):
         assert project.runner("deadletter", "redrive", "--key", account).code == 0
-    await eventually(lambda: len(project.journal("done")) >= 12, within=20)
+    await eventually(lambda: len(project.journal("done")) >= 12)
     for account in ("a", "b", "c", "d"):
         assert [each["number"] for each in project.journal("done") if each["key"] == account] == [1, 2, 3]
 
@@ -326,7 +326,7 @@ async def test_what_is_to_be_parked_waits_while_its_owner_may_start_nothing(shop
     await process.seen("ready:")
     await shop.js.publish("orders.anna", {"id": 1})
     await shop.js.publish("orders.anna", {"id": 2})
-    await eventually(lambda: holds_parked(shop, 1), within=20)
+    await eventually(lambda: holds_parked(shop, 1))
     (shop.project.root / "silent").touch()
     await shop.js.publish("orders.anna", {"id": 3})
     for number in range(4, 104):  # each is read, and told, after the one that is to be parked
@@ -334,7 +334,7 @@ async def test_what_is_to_be_parked_waits_while_its_owner_may_start_nothing(shop
     await shop.noted("audit", 103)
     assert await holds_parked(shop, 1)
     (shop.project.root / "silent").unlink()
-    await eventually(lambda: stored_ids(shop, [2, 3]), within=20)
+    await eventually(lambda: stored_ids(shop, [2, 3]))
 
 
 async def holds_parked(shop: Shop, count: int) -> bool:

@@ -54,9 +54,9 @@ async def parked(shop: Shop, first: int, *behind: int) -> RunnerProcess:
     process = await running(shop)
     (shop.project.root / f"reject-{first}").touch()
     await order(shop, "anna", *range(1, first), first, *behind)
-    await eventually(lambda: stands(shop, "PARKED", list(behind)), within=20)
+    await eventually(lambda: stands(shop, "PARKED", list(behind)))
     await shop.dead_letter()
-    await eventually(lambda: is_marked(shop), within=20)
+    await eventually(lambda: is_marked(shop))
     (shop.project.root / f"reject-{first}").unlink()
     return process
 
@@ -64,9 +64,9 @@ async def parked(shop: Shop, first: int, *behind: int) -> RunnerProcess:
 async def comes_back(shop: Shop, numbers: list[int]) -> None:
     told = shop.project.runner("deadletter", "redrive", "--key", "anna")
     assert told.code == 0, told.stderr
-    await eventually(lambda: done(shop) == numbers, within=30)
-    await eventually(lambda: stands(shop, "DEADLETTERS", []), within=20)
-    await eventually(lambda: stands(shop, "PARKED", []), within=20)
+    await eventually(lambda: done(shop) == numbers)
+    await eventually(lambda: stands(shop, "DEADLETTERS", []))
+    await eventually(lambda: stands(shop, "PARKED", []))
 
 
 async def is_marked(shop: Shop, state: str = "parked") -> bool:
@@ -83,8 +83,8 @@ async def test_a_key_stays_parked_when_the_bucket_is_emptied_while_nobody_runs(s
     await order(shop, "ben", 11)
     process = await running(shop)
     await process.seen("charge: key anna has messages in PARKED, but its mark is lost: it is parked again")
-    await eventually(lambda: done(shop, "ben") == [11], within=20)
-    await eventually(lambda: stands(shop, "PARKED", [3, 4, 5]), within=20)
+    await eventually(lambda: done(shop, "ben") == [11])
+    await eventually(lambda: stands(shop, "PARKED", [3, 4, 5]))
     (key,) = shop.project.json("deadletter", "list", "--parked")
     assert (key["key"], key["state"], key["dead_letters"], key["parked"]) == ("anna", "parked", 1, 3)
     assert done(shop) == [1]
@@ -105,10 +105,10 @@ async def test_what_is_parked_behind_a_dead_letter_that_is_gone_comes_back_witho
     expired = {f"Jetrunner-Dead-{name}": value for name, value in headers.items()}
     await shop.js.publish("deadletters.shop.charge", {"id": 1}, expired)
     await running(shop)
-    await eventually(lambda: is_marked(shop), within=20)
+    await eventually(lambda: is_marked(shop))
     told = shop.project.runner("deadletter", "redrive", "--key", "anna")
     assert told.stdout == "charge: key anna comes back: 0 dead letters, then 2 parked\n"
-    await eventually(lambda: done(shop) == [1, 3, 4], within=20)
+    await eventually(lambda: done(shop) == [1, 3, 4])
     assert await stands(shop, "DEADLETTERS", [1])
 
 
@@ -121,9 +121,9 @@ async def test_an_owner_that_knows_a_mark_writes_it_again(shop: Shop, how: str) 
     else:
         await shop.js.api("STREAM.PURGE.KV_jetrunner", {"filter": MARK} if how == "its mark" else None)
     await order(shop, "anna", 3)
-    await eventually(lambda: is_marked(shop), within=40)
+    await eventually(lambda: is_marked(shop))
     await order(shop, "anna", 4)
-    await eventually(lambda: stands(shop, "PARKED", [3, 4]), within=30)
+    await eventually(lambda: stands(shop, "PARKED", [3, 4]))
     assert done(shop) == [1]
     await comes_back(shop, [1, 2, 3, 4])
 
@@ -144,15 +144,15 @@ async def test_an_owner_that_knows_a_mark_writes_it_over_an_older_one_of_a_bucke
         copy = await store.copied()
         (shop.project.root / "reject-3").touch()
         await order(shop, "anna", 3)
-        await eventually(lambda: is_marked(shop), within=20)
+        await eventually(lambda: is_marked(shop))
     await store.put_back(copy, ["KV_jetrunner"])
-    await eventually(lambda: is_marked(shop, now), within=15)
+    await eventually(lambda: is_marked(shop, now))
     (shop.project.root / "reject-3").unlink(missing_ok=True)
     await order(shop, "anna", 4)
     if now == "free":
-        await eventually(lambda: done(shop) == [1, 2, 4], within=20)
+        await eventually(lambda: done(shop) == [1, 2, 4])
     else:
-        await eventually(lambda: stands(shop, "PARKED", [4]), within=20)
+        await eventually(lambda: stands(shop, "PARKED", [4]))
         await comes_back(shop, [1, 2, 3, 4])
 
 
@@ -168,11 +168,11 @@ async def test_a_mark_turns_nothing_away_that_a_stream_made_again_has_stored(sho
     await running(shop)
     await order(shop, "anna", 21, 22, 23)
     if state == "parked":
-        await eventually(lambda: stands(shop, "PARKED", [6, 7, 21, 22, 23]), within=20)
+        await eventually(lambda: stands(shop, "PARKED", [6, 7, 21, 22, 23]))
         await comes_back(shop, [1, 2, 3, 4, 5, 6, 7, 21, 22, 23])
-    await eventually(lambda: done(shop) == [1, 2, 3, 4, 5, 6, 7, 21, 22, 23], within=20)
+    await eventually(lambda: done(shop) == [1, 2, 3, 4, 5, 6, 7, 21, 22, 23])
     await order(shop, "anna", 24)
-    await eventually(lambda: done(shop)[-1] == 24, within=20)
+    await eventually(lambda: done(shop)[-1] == 24)
 
 
 async def test_what_is_left_over_of_a_key_that_is_back_is_removed_and_not_parked_again(shop: Shop) -> None:
@@ -185,7 +185,7 @@ async def test_what_is_left_over_of_a_key_that_is_back_is_removed_and_not_parked
     headers = {name: value for name, value in left.headers.items() if name != "Nats-Msg-Id"}
     await shop.js.publish(left.subject, left.body, headers)
     await running(shop)
-    await eventually(lambda: stands(shop, "PARKED", []), within=20)
+    await eventually(lambda: stands(shop, "PARKED", []))
     await order(shop, "anna", 5)
-    await eventually(lambda: done(shop) == [1, 2, 3, 4, 5], within=20)
+    await eventually(lambda: done(shop) == [1, 2, 3, 4, 5])
     assert shop.project.json("deadletter", "list", "--parked") == []

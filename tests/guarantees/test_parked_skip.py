@@ -50,7 +50,7 @@ async def nothing_left(shop: Shop) -> None:
     async def empty() -> bool:
         return not await shop.js.count("PARKED") and not await shop.js.count("DEADLETTERS")
 
-    await eventually(empty, within=20)
+    await eventually(empty)
 
 
 async def test_a_skipped_head_never_runs_again_and_what_waits_runs_before_newer_ones(shop: Shop) -> None:
@@ -261,6 +261,6 @@ async def test_nothing_but_the_skipped_is_lost_while_instances_are_killed(shop: 
             assert first == sorted(first)
             return first[: len(good)] == good and len(first) == len(good) + sum(key in each for each in skips)
 
-        await eventually(whole, within=30)
+        await eventually(whole)
     assert len(skips) == len(set(skips)) == 2 * len(bad)
     await nothing_left(shop)

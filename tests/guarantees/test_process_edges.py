@@ -80,7 +80,7 @@ async def test_a_handler_may_fork_start_threads_make_much_and_print(shop: Shop, 
     process = await shop.running("charge")
     await shop.order(1, note=note)
     await shop.order(2)
-    await shop.settled("charge", within=40)
+    await shop.settled("charge", within=60)
     assert await stored(shop) == [1, 2]
     if note == "large":
         assert await shop.js.count("AUDIT") == 50
@@ -110,8 +110,8 @@ async def test_two_workers_keep_order_in_processes(shop: Shop) -> None:
     await shop.open(CHARGE.replace("concurrency=2, ", 'ordered_by="id", '))
     process = shop.run("--workers", "2")
     await shop.order(*range(6), *range(6))
-    await eventually(lambda: len(shop.notes("run")) == 12, within=40)
-    await eventually(partial(_all, shop), within=20)
+    await eventually(lambda: len(shop.notes("run")) == 12)
+    await eventually(partial(_all, shop))
     process.terminate()
     assert await process.ended() == 0
 

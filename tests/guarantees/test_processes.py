@@ -100,7 +100,7 @@ async def test_a_handler_that_takes_too_long_is_ended_with_its_process(shop: Sho
     process = await started(shop)
     await shop.order(1, note="spin")
     await shop.order(2)
-    letter = await shop.dead_letter(within=30)
+    letter = await shop.dead_letter(within=60)
     assert reason(letter) == "timeout"
     await shop.settled("charge")
     assert await stored(shop) == [2]

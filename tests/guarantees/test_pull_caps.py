@@ -29,7 +29,7 @@ ORDERED = WORK.replace('{id}"', '{id}", ordered_by="id"')
 
 
 async def all_run(shop: Shop, numbers: set[int]) -> None:
-    await eventually(lambda: {each["id"] for each in shop.notes("run")} == numbers, within=20)
+    await eventually(lambda: {each["id"] for each in shop.notes("run")} == numbers)
 
 
 async def edited(shop: Shop, **changes: Any) -> None:
@@ -111,7 +111,7 @@ async def test_a_process_whose_requests_are_all_refused_is_not_ready_and_says_so
         status, text = await asked(port, "/readyz")
         return status == 503 and "work: " in text
 
-    await eventually(unready, within=20)
+    await eventually(unready)
     await shop.js.api("CONSUMER.DELETE.ORDERS.shop-work")
     await shop.order(1)
     await all_run(shop, {1})
@@ -119,7 +119,7 @@ async def test_a_process_whose_requests_are_all_refused_is_not_ready_and_says_so
     async def ready() -> bool:
         return (await asked(port, "/readyz"))[0] == 200
 
-    await eventually(ready, within=20)
+    await eventually(ready)
     assert process.running
 
 

@@ -72,7 +72,7 @@ class Ledger:
         async def buried() -> bool:
             return await self.js.count("DEADLETTERS") == LETTERS
 
-        await eventually(buried, within=20)
+        await eventually(buried)
 
     async def redrive(self) -> None:
         (self.project.root / "mended").touch()
@@ -176,7 +176,7 @@ async def test_a_shard_that_goes_to_another_instance_costs_no_attempt_and_nothin
         await ledger.bury()
         proxy.delay(0.005)
         await ledger.redrive()
-        await eventually(lambda: len(ledger.lines()) > 2 * KEYS, within=20)
+        await eventually(lambda: len(ledger.lines()) > 2 * KEYS)
         second = await ledger.start()
         await first.seen("owns 3 of 6 shards")
         await ledger.start()

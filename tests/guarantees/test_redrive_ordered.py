@@ -75,9 +75,9 @@ async def dead(shop: Shop, *numbers: int) -> list[Stored]:
         return letters if [letter.json()["id"] for letter in letters] == list(numbers) else []
 
     if not numbers:
-        await eventually(lambda: no_letters(shop), within=20)
+        await eventually(lambda: no_letters(shop))
         return []
-    return await eventually(are, within=20)
+    return await eventually(are)
 
 
 async def no_letters(shop: Shop) -> bool:
@@ -104,8 +104,8 @@ async def at_rest(shop: Shop) -> None:
         marks = await shop.js.messages("KV_jetrunner", "$KV.jetrunner.parked.>")
         return all(mark.json()["state"] == "free" for mark in marks)
 
-    await eventually(none, within=20)
-    await eventually(lambda: shop.js.settled("ORDERS", "shop-charge-0-0"), within=20)
+    await eventually(none)
+    await eventually(lambda: shop.js.settled("ORDERS", "shop-charge-0-0"))
     assert await shop.js.count("PARKED") == 0
 
 
@@ -120,7 +120,7 @@ async def test_one_that_fails_once_more_is_retried_by_its_policy_and_its_attempt
     mend(shop, "fail-1")
     touch(shop, "once-1")
     assert [each["message_id"] for each in redrive(shop)] == ["ORDERS:1"]
-    await eventually(lambda: done(shop) == [2, 1], within=20)
+    await eventually(lambda: done(shop) == [2, 1])
     assert starts(shop, 1) == [1, 2, 3, 1, 2]
     await dead(shop)
     await at_rest(shop)
@@ -134,7 +134,7 @@ async def test_it_is_the_message_that_it_was_and_its_outputs_have_their_ids(shop
     (letter,) = await dead(shop, 7)
     mend(shop, "fail-7")
     redrive(shop)
-    await eventually(lambda: done(shop) == [7], within=20)
+    await eventually(lambda: done(shop) == [7])
     first, *_, again = shop.notes("start")
     for field in ("id", "customer", "subject", "stream", "sequence", "message_id", "key", "attempt"):
         assert again[field] == first[field], field
@@ -157,7 +157,7 @@ async def test_it_starts_a_trace_of_its_own_that_points_at_the_one_it_died_in(sh
         (letter,) = await dead(shop, 1)
         mend(shop, "reject-1")
         (told,) = redrive(shop)
-        await eventually(lambda: done(shop) == [1], within=20)
+        await eventually(lambda: done(shop) == [1])
         headers = shop.notes("start")[-1]["headers"]
         assert headers["traceparent"].split("-")[1] == told["trace_id"]
         assert headers["Jetrunner-Origin-Trace"] == letter.headers["traceparent"]
@@ -172,7 +172,7 @@ async def test_its_key_may_be_any_text(shop: Shop, key: str) -> None:
     await dead(shop, 1)
     mend(shop, "reject-1")
     redrive(shop)
-    await eventually(lambda: done(shop, key) == [1], within=20)
+    await eventually(lambda: done(shop, key) == [1])
     await dead(shop)
     await at_rest(shop)
 
@@ -186,9 +186,9 @@ async def test_one_that_is_given_up_again_is_a_dead_letter_of_its_first_place_an
     await order(shop, "anna", 1)
     (letter,) = await dead(shop, 1)
     redrive(shop)
-    await eventually(lambda: _letters(shop, [2]), within=20)
+    await eventually(lambda: _letters(shop, [2]))
     await order(shop, "anna", 2)
-    await eventually(lambda: done(shop) == [2], within=20)
+    await eventually(lambda: done(shop) == [2])
     assert starts(shop, 1) == [1, 2, 3, 1, 2, 3]
     (again,) = await dead(shop, 1)
     for name in ("Stream", "Sequence", "Timestamp", "Subject", "Function", "Reason", "Attempts"):
@@ -209,18 +209,18 @@ async def test_it_goes_before_what_waits_newer_ones_wait_behind_and_other_keys_g
     await dead(shop, 1)
     mend(shop, "reject-1")
     await order(shop, "anna", 2, 3)
-    await eventually(lambda: starts(shop, 2) == [1], within=20)
+    await eventually(lambda: starts(shop, 2) == [1])
     touch(shop, "hold-1")
     redrive(shop)
     mend(shop, "hold-2")
-    await eventually(lambda: starts(shop, 1) == [1, 1], within=20)
+    await eventually(lambda: starts(shop, 1) == [1, 1])
     await order(shop, "anna", 4)
     await order(shop, "ben", 11)
-    await eventually(lambda: done(shop, "ben") == [11], within=20)
+    await eventually(lambda: done(shop, "ben") == [11])
     assert done(shop) == [2]
     await dead(shop, 1)
     mend(shop, "hold-1")
-    await eventually(lambda: done(shop) == [2, 1, 3, 4], within=20)
+    await eventually(lambda: done(shop) == [2, 1, 3, 4])
     await dead(shop)
     await at_rest(shop)
 
@@ -232,10 +232,10 @@ async def test_many_come_back_each_key_in_the_order_of_its_messages(shop: Shop, 
     touch(shop, "fail")
     for number in range(300):
         await shop.js.client.publish(f"orders.c{number % keys}.created", b'{"id": %d}' % number)
-    await shop.dead_letter(300, within=40)
+    await shop.dead_letter(300)
     # Of those that die once more, their number among the dead letters tells nothing about their order.
     redrive(shop, *(str(letter.sequence) for letter in (await shop.dead())[:20:2]))
-    await eventually(lambda: _last(shop, 310), within=20)
+    await eventually(lambda: _last(shop, 310))
     await at_rest(shop)
     mend(shop, "fail")
     assert len(redrive(shop)) == 300
@@ -274,11 +274,11 @@ async def test_it_is_known_once_however_often_it_is_asked_for(shop: Shop) -> Non
     await dead(shop, 1)
     mend(shop, "reject-1")
     await order(shop, "anna", 2)
-    await eventually(lambda: starts(shop, 2) == [1], within=20)
+    await eventually(lambda: starts(shop, 2) == [1])
     for _ in range(3):
         assert len(redrive(shop)) == 1
     mend(shop, "hold-2")
-    await eventually(lambda: done(shop) == [2, 1], within=20)
+    await eventually(lambda: done(shop) == [2, 1])
     await dead(shop)
     await at_rest(shop)
     assert starts(shop, 1) == [1, 1]
@@ -306,7 +306,7 @@ async def test_the_next_owner_keeps_its_attempts_and_the_time_of_the_next(shop: 
     second.kill()
     await running(shop)
     await order(shop, "anna", 2)
-    await eventually(lambda: done(shop) == [1, 2], within=20)
+    await eventually(lambda: done(shop) == [1, 2])
     assert starts(shop, 1) == [1, 2, 3, 1, 2]
     assert shop.notes("start")[-2]["at"] - began >= 7.9
     await at_rest(shop)
@@ -328,7 +328,7 @@ async def test_one_that_rests_goes_on_before_an_older_one_that_is_sent_back_mean
     redrive(shop, "1")
     first.kill()
     await running(shop)
-    await eventually(lambda: done(shop) == [2, 1], within=20)
+    await eventually(lambda: done(shop) == [2, 1])
     assert (starts(shop, 1), starts(shop, 2)) == ([1, 2, 3, 1], [1, 2, 3, 1, 2])
     assert shop.notes("start")[-2]["at"] - began >= 7.9
     await dead(shop)
@@ -350,7 +350,7 @@ async def test_one_of_another_history_of_its_stream_runs_and_keeps_nothing_new_a
     await running(shop, 2)
     redrive(shop)
     await order(shop, "anna", 4, 5)
-    await eventually(lambda: sorted(done(shop)) == [1, 2, 3, 4, 5], within=20)
+    await eventually(lambda: sorted(done(shop)) == [1, 2, 3, 4, 5])
     await dead(shop)
     await at_rest(shop)
 
@@ -365,16 +365,16 @@ async def test_one_that_is_given_up_again_parks_its_key_where_the_function_parks
     assert reason(letter) == "expired"
     touch(shop, "reject-1")
     redrive(shop)
-    await eventually(lambda: _letters(shop, [2]), within=20)
+    await eventually(lambda: _letters(shop, [2]))
     await order(shop, "anna", 2)
-    await eventually(lambda: _parked(shop, 1), within=20)
+    await eventually(lambda: _parked(shop, 1))
     assert starts(shop, 1) == [1]
     refused = shop.project.runner("deadletter", "redrive", "--all")
     assert (refused.code, refused.stdout) == (1, "0 redriven, 1 failed\n")
     assert "dead letter 2 is kept: key anna of charge is parked" in refused.stderr
     mend(shop, "reject-1")
     assert shop.project.runner("deadletter", "redrive", "--key", "anna").code == 0
-    await eventually(lambda: done(shop) == [1, 2], within=20)
+    await eventually(lambda: done(shop) == [1, 2])
     await at_rest(shop)
 
 

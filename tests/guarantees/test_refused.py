@@ -45,7 +45,7 @@ def users(denied: str) -> str:
 
 async def refusal(process: RunnerProcess, port: int, what: str, remedy: str) -> None:
     """It is told in the log, and the process is not ready, and says why."""
-    await process.seen(rf"error .*refused: {what}: .*; {re.escape(remedy)}", within=10)
+    await process.seen(rf"error .*refused: {what}: .*; {re.escape(remedy)}")
     status, text = await asked(port, "/readyz")
     assert status == 503
     assert remedy in text
@@ -62,7 +62,7 @@ async def placed(shop: Shop, number: int, note: str = "") -> None:
 
 
 async def over(process: RunnerProcess, port: int, what: str) -> None:
-    await process.seen(rf"{what}: no longer refused", within=30)
+    await process.seen(rf"{what}: no longer refused")
 
     async def ready() -> bool:
         return (await asked(port, "/readyz"))[0] == 200
@@ -114,7 +114,7 @@ async def test_a_right_that_is_withdrawn_is_told_and_it_goes_on_once_it_is_grant
         server.start(users('"nothing"'))
         await over(process, port, what)
         await placed(shop, 3)
-        await eventually(lambda: {3} <= {each["id"] for each in shop.notes("run")}, within=20)
+        await eventually(lambda: {3} <= {each["id"] for each in shop.notes("run")})
         assert process.running
 
 
@@ -148,5 +148,5 @@ async def test_one_of_our_streams_that_is_full_is_told_and_it_goes_on_once_there
     await shop.js.api(f"STREAM.UPDATE.{stream}", config)
     await over(process, port, what)
     await shop.order(3)
-    await eventually(lambda: {3} <= {each["id"] for each in shop.notes("run")}, within=20)
+    await eventually(lambda: {3} <= {each["id"] for each in shop.notes("run")})
     assert process.running

@@ -31,7 +31,7 @@ async def started(shop: Shop, source: str, **limits: object) -> tuple[int, str]:
     for kind in "ab":
         await shop.js.publish(f"orders.{kind}.1", {"id": 1})
     process = shop.run()
-    code = await process.ended(within=40)
+    code = await process.ended(within=60)
     assert not shop.notes("ran")
     return code, process.output
 

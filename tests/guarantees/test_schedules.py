@@ -65,7 +65,7 @@ async def ready(process: RunnerProcess) -> RunnerProcess:
 
 async def fired(shop: Shop, count: int) -> list[int]:
     """The sequences of the firings that the server has made, once there are so many."""
-    found = await eventually(lambda: _ticks(shop, count), within=20)
+    found = await eventually(lambda: _ticks(shop, count))
     return [each for each in found if each]
 
 
@@ -94,10 +94,10 @@ async def test_a_firing_whose_process_dies_runs_again_and_its_output_stands_once
     await shop.open(BEAT)
     instances = [await ready(shop.run()), await ready(shop.run())]
     (shop.project.root / "kill").touch()
-    await eventually(lambda: not all(each.running for each in instances), within=20)
+    await eventually(lambda: not all(each.running for each in instances))
     dead = next(each.pid for each in instances if not each.running)
     last = [each["sequence"] for each in shop.notes("beat") if each["pid"] == dead][-1]
-    await eventually(lambda: [each["sequence"] for each in shop.notes("beat")].count(last) == 2, within=30)
+    await eventually(lambda: [each["sequence"] for each in shop.notes("beat")].count(last) == 2)
     stored = [each.body for each in await shop.js.messages("PAID")]
     assert len(stored) == len({*stored})
 
@@ -105,13 +105,13 @@ async def test_a_firing_whose_process_dies_runs_again_and_its_output_stands_once
 async def test_after_a_time_without_an_instance_only_the_latest_missed_firing_runs(shop: Shop) -> None:
     await shop.open(BEAT)
     process = await ready(shop.run())
-    await eventually(lambda: shop.notes("beat"), within=20)
+    await eventually(lambda: shop.notes("beat"))
     process.terminate()
     assert await process.ended() == 0
     ran = {each["sequence"] for each in shop.notes("beat")}
     missed = [each for each in await fired(shop, len(ran) + 4) if each not in ran]
     await ready(shop.run())
-    await eventually(lambda: {each["sequence"] for each in shop.notes("beat")} - ran, within=20)
+    await eventually(lambda: {each["sequence"] for each in shop.notes("beat")} - ran)
     later = sorted({each["sequence"] for each in shop.notes("beat")} - ran)
     assert later[0] >= missed[-1]
 
@@ -122,11 +122,11 @@ async def test_with_skip_what_is_due_while_an_earlier_firing_runs_is_left_out(sh
     slow.touch()
     await ready(shop.run())
     await ready(shop.run())
-    await eventually(lambda: shop.notes("begin"), within=20)
+    await eventually(lambda: shop.notes("begin"))
     ticks = await fired(shop, len(await _ticks(shop, 0)) + 3)
     assert len(shop.notes("begin")) == 1
     slow.unlink()
-    await eventually(lambda: len(shop.notes("begin")) > 1, within=20)
+    await eventually(lambda: len(shop.notes("begin")) > 1)
     assert shop.notes("begin")[1]["sequence"] > ticks[-2]
 
 
@@ -134,7 +134,7 @@ async def test_with_allow_it_runs_beside_it(shop: Shop) -> None:
     await shop.open(SLOW.format(overlap="allow"))
     (shop.project.root / "slow").touch()
     await ready(shop.run())
-    await eventually(lambda: len(shop.notes("begin")) >= 2, within=20)
+    await eventually(lambda: len(shop.notes("begin")) >= 2)
     assert not shop.notes("end")
 
 
@@ -151,12 +151,12 @@ async def test_a_firing_that_the_server_makes_twice_runs_once(shop: Shop, nats_s
     await shop.js.publish("$JETRUNNER.cron.shop.beat", b"", headers)
     await to_thread.run_sync(nats_server.stop)
     await to_thread.run_sync(nats_server.start)
-    seen = len(await eventually(lambda: _ticks(shop, 1), within=20))
-    await eventually(lambda: _ticks(shop, seen + 1), within=20)
+    seen = len(await eventually(lambda: _ticks(shop, 1)))
+    await eventually(lambda: _ticks(shop, seen + 1))
     await to_thread.run_sync(nats_server.kill)
     await to_thread.run_sync(nats_server.start)
-    twice = await eventually(lambda: _made_twice(shop), within=20)
-    await eventually(lambda: {each["sequence"] for each in shop.notes("beat")} & {*twice}, within=20)
+    twice = await eventually(lambda: _made_twice(shop))
+    await eventually(lambda: {each["sequence"] for each in shop.notes("beat")} & {*twice})
     await shop.settled("beat", stream="JETRUNNER")
     assert len({each["sequence"] for each in shop.notes("beat")} & {*twice}) == 1
 
@@ -204,7 +204,7 @@ async def test_a_firing_of_the_server_that_is_given_up_keeps_its_time_when_it_is
     fail = shop.project.root / "fail"
     fail.touch()
     await ready(shop.run())
-    letter = (await eventually(shop.dead, within=20))[0]
+    letter = (await eventually(shop.dead))[0]
     assert letter.headers["Jetrunner-Dead-Reason"] == "rejected"
     given_up = shop.notes("beat")[0]
     fail.unlink()

@@ -40,7 +40,7 @@ async def started(shop: Shop, *arguments: str) -> RunnerProcess:
 async def goes_on(shop: Shop) -> None:
     """One more firing runs to its end."""
     count = len(shop.notes("end"))
-    await eventually(lambda: len(shop.notes("end")) > count, within=20)
+    await eventually(lambda: len(shop.notes("end")) > count)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ async def test_its_stream_may_be_deleted_while_it_runs(shop: Shop) -> None:
     process = await started(shop)
     await goes_on(shop)
     await shop.js.api("STREAM.DELETE.JETRUNNER")
-    await eventually(lambda: shop.project.runner("apply").code == 0, within=20)
+    await eventually(lambda: shop.project.runner("apply").code == 0)
     await goes_on(shop)
     assert process.running
 
@@ -227,7 +227,7 @@ async def test_with_skip_a_firing_that_waits_for_its_retry_leaves_out_the_next(s
     await started(shop)
     first = (await shop.noted("beat"))[0]["sequence"]
     fail.unlink()
-    await eventually(lambda: shop.notes("end"), within=20)
+    await eventually(lambda: shop.notes("end"))
     assert [each["sequence"] for each in shop.notes("beat")][:2] == [first, first]
     assert shop.notes("end")[0]["sequence"] == first
     await goes_on(shop)

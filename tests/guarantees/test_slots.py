@@ -85,7 +85,7 @@ async def test_of_two_instances_with_one_slot_neither_hoards(shop: Shop) -> None
         await shop.order(len(by))  # so that one that stood still for a while has some of them, too
         return len(by) >= 20 and all(by.count(pid) >= 7 for pid in set(by))
 
-    await eventually(both_go_on, within=40)
+    await eventually(both_go_on)
     await shop.settled("charge")
 
 
@@ -170,7 +170,7 @@ async def test_what_was_fetched_ahead_of_slow_messages_goes_to_an_instance_that_
     await shop.noted("slow", 4)
     assert (await shop.js.consumer("ORDERS", "shop-charge"))["num_pending"] == 0, "all are here"
     shop.run()
-    await eventually(lambda: len({each["pid"] for each in shop.notes("slow")}) == 2, within=10)
+    await eventually(lambda: len({each["pid"] for each in shop.notes("slow")}) == 2)
     assert len({each["id"] for each in shop.notes("slow")}) == len(shop.notes("slow"))
 
 

@@ -77,7 +77,7 @@ async def test_a_retry_holds_its_own_key_and_no_other(
     for number in range(20):
         await post(js, f"other{number}", number)
     project.start("run")
-    await eventually(lambda: len(project.journal("done")) == 22, within=30)
+    await eventually(lambda: len(project.journal("done")) == 22)
     assert noted(project, "start", "ada") == [(1, 1), (1, 2), (1, 3), (2, 1)]
     done = [note["account"] for note in project.journal("done")]
     assert done.index("ada") == 20, "all others were done while it waited"
@@ -90,7 +90,7 @@ async def test_a_dead_letter_lets_its_key_go_on(
     await post(js, "ada", 1, fails=9)
     await post(js, "ada", 2)
     project.start("run")
-    await eventually(lambda: noted(project, "done", "ada") == [(2, 1)], within=30)
+    await eventually(lambda: noted(project, "done", "ada") == [(2, 1)])
     assert noted(project, "start", "ada") == [(1, 1), (1, 2), (1, 3), (2, 1)]
     (letter,) = await js.messages("DEADLETTERS")
     assert letter.headers["Jetrunner-Dead-Reason"] == "exhausted"
@@ -103,10 +103,10 @@ async def test_failures_are_counted_exactly_across_a_kill(
     await post(js, "ada", 1, fails=2, waits=0.3)
     await post(js, "ada", 2)
     first = project.start("run")
-    await eventually(lambda: (1, 2) in noted(project, "start", "ada"), within=30)
+    await eventually(lambda: (1, 2) in noted(project, "start", "ada"))
     first.kill()
     project.start("run")
-    await eventually(lambda: (2, 1) in noted(project, "done", "ada"), within=30)
+    await eventually(lambda: (2, 1) in noted(project, "done", "ada"))
     assert noted(project, "start", "ada") == [(1, 1), (1, 2), (1, 2), (1, 3), (2, 1)]
 
 
@@ -117,19 +117,19 @@ async def test_an_instance_cut_off_finishes_late_and_its_outputs_are_refused(
     async with Proxy.to(nats_server.port) as proxy:
         project.start("run", NATS_URL=proxy.url)
         durable = shard_durable("shop", "post", 1, 0)
-        await eventually(lambda: js.consumer("LEDGER", durable), within=20)
+        await eventually(lambda: js.consumer("LEDGER", durable))
         await post(js, "ada", 1, waits=5.0)
         await post(js, "ada", 2)
-        await eventually(lambda: noted(project, "start", "ada"), within=20)
+        await eventually(lambda: noted(project, "start", "ada"))
         project.start("run")
         await asyncio.sleep(1.0)
         proxy.freeze()
-        await eventually(lambda: (2, 1) in noted(project, "done", "ada"), within=40)
+        await eventually(lambda: (2, 1) in noted(project, "done", "ada"))
         proxy.thaw()
         await post(js, "ada", 3)
-        await eventually(lambda: (3, 1) in noted(project, "done", "ada"), within=20)
+        await eventually(lambda: (3, 1) in noted(project, "done", "ada"))
         # A handler is done before its output is stored, and an ack comes behind that.
-        await eventually(lambda: js.settled("LEDGER", durable), within=20)
+        await eventually(lambda: js.settled("LEDGER", durable))
         outputs = [message.json()["number"] for message in await js.messages("BALANCES", "balances.>")]
     assert outputs == [1, 2, 3]
 
@@ -141,11 +141,11 @@ async def test_a_deleted_durable_goes_on_where_it_was(
     project.start("run")
     for number in range(1, 31):
         await post(js, f"k{number % 3}", number)
-    await eventually(lambda: len(project.journal("done")) == 30, within=30)
+    await eventually(lambda: len(project.journal("done")) == 30)
     await js.api(f"CONSUMER.DELETE.LEDGER.{shard_durable('shop', 'post', 1, 0)}")
     for number in range(31, 41):
         await post(js, f"k{number % 3}", number)
-    await eventually(lambda: len(project.journal("done")) == 40, within=30)
+    await eventually(lambda: len(project.journal("done")) == 40)
     assert len(project.journal("start")) == 40, "nothing ran twice"
 
 
@@ -158,7 +158,7 @@ async def test_a_shards_durable_deleted_while_nobody_runs_goes_on_at_its_floor(
         for number in range(40):
             await post(js, f"k{number % 7}", 100 * life + number)
         runner = project.start("run")
-        await eventually(partial(has_done, project, 40 * (life + 1)), within=30)
+        await eventually(partial(has_done, project, 40 * (life + 1)))
         runner.terminate()
         assert await runner.ended() == 0
         for shard in range(SHARDS):
@@ -185,7 +185,7 @@ async def test_a_shard_that_rests_is_not_asked_for_its_floor(
     async def worked_off(account: str) -> None:
         sequence = await post(js, account, 1)
         durable = durables[shard_of(f"ledger.{account}.posted")]
-        await eventually(partial(remembered, durable, sequence), within=20)
+        await eventually(partial(remembered, durable, sequence))
 
     accounts: dict[int, str] = {}
     for number in range(20):
@@ -225,13 +225,13 @@ async def test_the_floor_of_a_killed_owner_is_behind_what_it_had_settled_and_los
         floor = await js.messages("KV_jetrunner", floors)
         return bool(floor) and floor[0].json()["sequence"] == 20
 
-    await eventually(lambda: len(project.journal("done")) == 39, within=30)
-    await eventually(remembered, within=20)
+    await eventually(lambda: len(project.journal("done")) == 39)
+    await eventually(remembered)
     runner.kill()
     await js.api(f"CONSUMER.DELETE.LEDGER.{durable}")
     await post(js, "bob", 40)
     project.start("run")
-    await eventually(lambda: noted(project, "done", "bob"), within=20)
+    await eventually(lambda: noted(project, "done", "bob"))
     starts = [note["number"] for note in project.journal("start")]
     assert sorted(starts[:40]) == list(range(40))
     assert set(starts[40:]) <= set(range(20, 41))
@@ -244,16 +244,16 @@ async def test_messages_that_the_streams_limits_took_away_keep_nobody_waiting(
     project = await opened(make_project, nats_server.url, BY_HAND, shards=1)
     first = project.start("run")
     durable = shard_durable("shop", "post", 1, 0)
-    await eventually(lambda: js.consumer("LEDGER", durable), within=20)
+    await eventually(lambda: js.consumer("LEDGER", durable))
     for number in range(1, 11):
         await post(js, f"k{number}", number, waits=30)
-    await eventually(lambda: len(project.journal("start")) == 10, within=20)
+    await eventually(lambda: len(project.journal("start")) == 10)
     first.kill()
     await js.api("STREAM.PURGE.LEDGER", {"seq": 6})
     await js.api("STREAM.MSG.DELETE.LEDGER", {"seq": 8})
     await post(js, "late", 11)
     project.start("run")
-    await eventually(lambda: (11, 1) in noted(project, "done", "late"), within=20)
+    await eventually(lambda: (11, 1) in noted(project, "done", "late"))
 
 
 def has_done(project: Project, number: int) -> bool:
@@ -269,7 +269,7 @@ async def test_a_stream_made_anew_begins_anew(
     for life in range(3):
         for number in range(30):
             await post(js, f"k{number % 5}", 100 * life + number)
-        await eventually(partial(has_done, project, 30 * (life + 1)), within=30)
+        await eventually(partial(has_done, project, 30 * (life + 1)))
         await js.api("STREAM.DELETE.LEDGER")
         if life == 1:
             runner.terminate()

@@ -95,7 +95,7 @@ async def test_a_retry_is_due_at_the_same_time_for_the_next_owner_of_its_key(
     first = shop.run()
     await shop.order(1)
     (failed,) = await shop.noted("failed")
-    await eventually(partial(_on_record, js), within=10)
+    await eventually(partial(_on_record, js))
     first.kill()
     shop.write(_ordered(wrong))
     shop.run()

@@ -38,19 +38,19 @@ async def test_a_proxy_that_freezes_one_way_lets_the_other_go_on(nats_server: Na
         proxy.freeze("up")
         await near.client.publish("far", b"1")
         await far.client.publish("near", b"2")
-        assert (await at_near.next_msg(timeout=5)).data == b"2"
+        assert (await at_near.next_msg(timeout=60)).data == b"2"
         with pytest.raises(nats.errors.TimeoutError):
             await at_far.next_msg(timeout=0.1)
         proxy.thaw("up")
-        assert (await at_far.next_msg(timeout=5)).data == b"1"
+        assert (await at_far.next_msg(timeout=60)).data == b"1"
         proxy.freeze("down")
         await far.client.publish("near", b"3")
         await near.client.publish("far", b"4")
-        assert (await at_far.next_msg(timeout=5)).data == b"4"
+        assert (await at_far.next_msg(timeout=60)).data == b"4"
         with pytest.raises(nats.errors.TimeoutError):
             await at_near.next_msg(timeout=0.1)
         await proxy.mend()
-        assert (await at_near.next_msg(timeout=5)).data == b"3"
+        assert (await at_near.next_msg(timeout=60)).data == b"3"
         assert proxy.connections == 1
 
 
@@ -67,7 +67,7 @@ async def test_the_end_of_a_frozen_connection_is_held_like_its_bytes(nats_server
             await heard.next_msg(timeout=0.1)
         assert proxy.open == {connected}, "the server knows nothing of its end"
         proxy.thaw()
-        assert (await heard.next_msg(timeout=5)).data == b"x"
+        assert (await heard.next_msg(timeout=60)).data == b"x"
         await eventually(lambda: not proxy.open)
 
 
@@ -200,5 +200,5 @@ async def test_raft_groups_are_silenced_while_clients_go_on_to_hear_each_other(t
                 info = await rest.stream("ORDERS")
                 return bool(info["cluster"].get("leader") not in (None, f"n{place + 1}"))
 
-            await eventually(led_by_another, within=20)
+            await eventually(led_by_another)
         assert await listeners.hearing() == ALL

@@ -97,7 +97,7 @@ async def test_waiting_leaves_the_loop_free() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(finish)
-        await eventually(done.is_set, within=1)
+        await eventually(done.is_set)
 
 
 def test_a_stopped_server_is_gone(nats_server: NatsServer) -> None:

@@ -42,7 +42,7 @@ async def test_an_instance_that_stands_still_again_while_it_is_asked_gives_up_wh
     second = asyncio.create_task(app.request("quote.2", None, timeout=10.0))
     await eventually(lambda: len(frozen.asked) == 2)
     await instance("b")
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(9):
         assert [await first, await second] == ["b", "b"]
 
 
@@ -60,7 +60,7 @@ async def test_an_instance_that_fails_while_it_ends_gives_up_what_it_has(
         await one.close()
     else:
         one.answers_pings = False
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(9):
         assert await asking == "b"
 
 
@@ -74,7 +74,7 @@ async def test_what_the_only_instance_had_that_was_killed_is_done_by_the_one_tha
     await one.close()
     await eventually(lambda: not app._requester.directory.peers)
     await instance("b")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(9):
         assert await asking == "b"
 
 

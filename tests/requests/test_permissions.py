@@ -75,7 +75,7 @@ async def test_who_may_not_ask_hears_so_at_once(project: Project, tmp_path: Path
     try:
         project.environment["NATS_URL"] = nats.url_as("all", "all")
         await project.start("run").seen("ready: ")
-        async with connect(nats.url_as("asker", "asker")) as app, asyncio.timeout(10):
+        async with connect(nats.url_as("asker", "asker")) as app, asyncio.timeout(60):
             with pytest.raises(PermissionDenied, match=r"quote\.1"):
                 await app.request("quote.1", None, timeout=60.0)
     finally:

@@ -104,7 +104,7 @@ async def test_an_error_in_the_end_of_one_request_keeps_no_other_waiting(
             raise RuntimeError("no room for a span")
 
     monkeypatch.setattr(tries, "end", breaks_once)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         asked = [app.request(f"quote.{number}", None, timeout=0.3) for number in range(5)]
         ended = await asyncio.gather(*asked, return_exceptions=True)
     assert sorted(type(each).__name__ for each in ended) == ["RuntimeError"] + ["Unconfirmed"] * 4
@@ -131,7 +131,7 @@ async def test_an_error_in_the_sending_of_one_request_keeps_no_other_from_being_
 
     monkeypatch.setattr(requester._tries, "begin", breaks_once)
     nats_server.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         ended = await asyncio.gather(*asking, return_exceptions=True)
     assert [each for each in ended if each != "a"] != []
     assert ended.count("a") == 2

@@ -88,7 +88,7 @@ async def answers(js: RawJetStream, messages: Sequence[Message]) -> list[dict[st
     await js.client.subscribe(f"{inbox}.*", cb=arrived)
     for number, (subject, body, headers) in enumerate(messages):
         await js.client.publish(subject, body, reply=f"{inbox}.{number}", headers=dict(headers))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await done.wait()
     return [found[number] for number in range(len(messages))]
 
@@ -113,7 +113,7 @@ async def batch(js: RawJetStream, messages: Sequence[Message]) -> dict[str, Any]
         if number == last:
             given["Nats-Batch-Commit"] = "1"
         await js.client.publish(subject, body, reply=inbox if number == last else "", headers=given)
-    found: dict[str, Any] = json.loads((await waiting.next_msg(timeout=5)).data)
+    found: dict[str, Any] = json.loads((await waiting.next_msg(timeout=60)).data)
     return found
 
 

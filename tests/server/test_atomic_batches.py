@@ -96,7 +96,7 @@ async def test_a_message_that_is_too_large_is_told_wherever_it_stands_in_its_bat
     await js.create("PAID", ["paid.>"], allow_atomic=True, max_msg_size=1000)
     batch = numbered(3)
     batch[large] = Outgoing("paid.large", b"x" * 2000, (("Nats-Msg-Id", "large"),))
-    async with connected(nats_server.url) as connection, asyncio.timeout(5):
+    async with connected(nats_server.url) as connection, asyncio.timeout(60):
         with pytest.raises(TooLarge, match="message size exceeds maximum"):
             await connection.batches.store(batch, math.inf, stream)
     assert await js.count("PAID") == 0
@@ -112,7 +112,7 @@ async def test_a_message_of_a_batch_that_is_not_allowed_is_told(
     async with RawJetStream.connect(server.url_as("admin", "a")) as js:
         await js.create("PAID", ["paid.>"], allow_atomic=True)
         batch = [*numbered(1), Outgoing("paid.secret", b"", (("Nats-Msg-Id", "s"),)), *numbered(1, "last")]
-        async with connected(server.url_as("app", "b")) as connection, asyncio.timeout(5):
+        async with connected(server.url_as("app", "b")) as connection, asyncio.timeout(60):
             with pytest.raises(PermissionDenied, match=r"do not allow to publish to paid\.secret"):
                 await connection.batches.store(batch, math.inf, "PAID")
         assert await js.count("PAID") == 0

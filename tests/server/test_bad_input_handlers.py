@@ -258,7 +258,7 @@ async def test_a_handler_that_leaks_tasks_leaves_them_to_themselves(shop: Shop) 
     await shop.settled("charge")
     assert [each.subject for each in await shop.js.messages("PAID")] == ["paid.1", "paid.2", "paid.3"]
     process.terminate()
-    assert await process.ended(within=10) == 0
+    assert await process.ended(within=60) == 0
 
 
 @pytest.mark.parametrize("signature", SIGNATURES.values(), ids=SIGNATURES)

@@ -118,6 +118,6 @@ async def test_a_lease_in_three_replicas_runs_out_and_is_free_at_revision_0(js3:
     async def gone() -> bool:
         return await js3.count("B") == 0
 
-    await eventually(gone, within=4)
+    await eventually(gone)
     assert code(await answer(js3, "k.lease", revision(0))) == 0
     await js3.api("STREAM.DELETE.B")

@@ -149,7 +149,7 @@ async def test_a_pull_of_a_frozen_client_expires_and_nothing_is_delivered_to_it_
     try:
         await eventually(lambda: _waiting(js, 1))
         child.send_signal(signal.SIGSTOP)
-        await eventually(lambda: _waiting(js, 0), within=3)
+        await eventually(lambda: _waiting(js, 0))
         await js.publish("s.a")
         assert (await js.consumer("S", "c"))["num_ack_pending"] == 0
         heir = Pulling(js, "S", "c")
@@ -183,7 +183,7 @@ async def test_a_request_to_a_client_that_has_vanished_is_answered_with_no_respo
         answer = await probes.next_msg(timeout=0.1)
         return (answer.headers or {}).get("Status") == "503"
 
-    await eventually(gone, within=2)
+    await eventually(gone)
 
 
 async def _pending(js: RawJetStream, count: int) -> bool:

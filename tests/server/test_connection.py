@@ -64,7 +64,7 @@ async def test_wrong_credentials_are_told_at_once_and_never_shown(
     make_server: Callable[..., NatsServer], url: str
 ) -> None:
     server = make_server(USERS % "b")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         error = await refusal(Settings(nats_url=f"{url}127.0.0.1:{server.port}"), patience=60)
     assert isinstance(error, Unreachable)
     assert "refused the credentials" in str(error)
@@ -162,7 +162,7 @@ async def test_tls_connects_with_the_right_authority_alone(
     trusted = Settings(nats_url=server.url, nats_tls_ca=str(certificates.ca))
     async with connect(trusted) as connection:
         await check_server(connection)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         error = await refusal(Settings(nats_url=server.url.replace("nats:", "tls:")), patience=60)
     assert "refused TLS" in str(error)
     assert "nats_tls_ca" in error.hint
@@ -290,7 +290,7 @@ async def test_a_user_that_is_revoked_is_told_that_it_is_over(
     server = make_server(USERS % "b")
     async with connected(server.url_as("app", "b")) as connection:
         reload(server, USERS % "other")
-        await asyncio.wait_for(connection.closed.wait(), 20)
+        await asyncio.wait_for(connection.closed.wait(), 60)
 
 
 async def test_credentials_that_changed_during_an_outage_are_tried_until_they_fit_again(
@@ -326,7 +326,7 @@ async def test_a_lowered_max_payload_counts_from_the_next_connection_on(
 
 
 async def test_a_frozen_server_does_not_hold_up_the_end(connected: Connects, nats_server: NatsServer) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async with connected(nats_server.url) as connection:
             nats_server.freeze()
             for _ in range(16):

@@ -84,10 +84,10 @@ async def test_credentials_that_are_renewed_before_they_end_go_on_and_no_handler
         await js.publish("jobs.1", {"id": 1})
         await eventually(lambda: project.journal("start"))
         operator.write_creds(creds)
-        await process.seen("authentication expired", within=20)
-        await process.seen("connected again", within=20)
+        await process.seen("authentication expired")
+        await process.seen("connected again")
         await js.publish("jobs.2", {"id": 2})
-        await eventually(lambda: js.settled("JOBS", "shop-work"), within=20)
+        await eventually(lambda: js.settled("JOBS", "shop-work"))
         assert [each["id"] for each in project.journal("start")] == [1, 2], "nothing was cut, or ran twice"
         assert sorted(each.json()["id"] for each in await js.messages("DONE")) == [1, 2]
         assert process.running

@@ -161,7 +161,7 @@ async def test_a_message_that_is_too_large_is_told_and_holds_up_no_other_entry(
 ) -> None:
     sequence = await create(js, max_msg_size=1000)
     sizes = [2000 if number == large else 1 for number in range(3)]
-    async with connected(nats_server.url) as connection, asyncio.timeout(5):
+    async with connected(nats_server.url) as connection, asyncio.timeout(60):
         writer = Writer(connection, serial=serial)
         writer.hold(sequence)
         found = await asyncio.gather(
@@ -186,7 +186,7 @@ async def test_a_message_of_an_entry_that_is_not_allowed_is_told(
     )
     async with RawJetStream.connect(server.url_as("admin", "a")) as js:
         sequence = await create(js)
-        async with connected(server.url_as("app", "b")) as connection, asyncio.timeout(5):
+        async with connected(server.url_as("app", "b")) as connection, asyncio.timeout(60):
             writer = Writer(connection, serial=serial)
             writer.hold(sequence)
             with pytest.raises(PermissionDenied, match=r"do not allow to publish to paid\.a\.1"):

@@ -72,7 +72,7 @@ async def running(
     """An instance that has the one shard, or waits for it."""
     process = project.start("run", INSTANCE=instance)
     durable = f"shop-{function}-0-0"
-    await eventually(lambda: pulled(js, durable) if process.running else fail(process), within=20)
+    await eventually(lambda: pulled(js, durable) if process.running else fail(process))
     return process
 
 
@@ -93,7 +93,7 @@ async def outputs(js: RawJetStream, stream: str = "PAID") -> list[Stored]:
     return [each for each in await js.messages(stream) if not each.subject.startswith("_jetrunner.")]
 
 
-async def settled(js: RawJetStream, function: str = "charge", *, within: float = 40.0) -> None:
+async def settled(js: RawJetStream, function: str = "charge", *, within: float = 60.0) -> None:
     await eventually(lambda: js.settled("ORDERS", f"shop-{function}-0-0"), within=within)
 
 
@@ -134,7 +134,7 @@ async def test_a_frozen_owners_late_output_is_refused_and_it_stops_by_itself(
     await eventually(lambda: shop.journal("held"))
     one.freeze()
     two = shop.start("run", INSTANCE="two")
-    await eventually(lambda: js.settled("ORDERS", "shop-charge-0-0") if two.running else fail(two), within=20)
+    await eventually(lambda: js.settled("ORDERS", "shop-charge-0-0") if two.running else fail(two))
     (shop.root / "go").touch()
     one.thaw()
     await one.seen("another instance owns the shard")

@@ -97,13 +97,13 @@ async def test_messages_that_wait_are_the_lag_in_messages_and_their_age_the_lag_
         assert lag > 1
         return lag
 
-    first = await eventually(waits, within=30)
+    first = await eventually(waits)
 
     async def older() -> bool:
         lag = await here.tells("lag_seconds", "charge")
         return lag > first + 3 and shown(project, "charge")["lag"] == pytest.approx(lag, abs=0.001)
 
-    await eventually(older, within=30)
+    await eventually(older)
     (tmp_path / "gate").touch()
 
     async def none() -> bool:
@@ -111,7 +111,7 @@ async def test_messages_that_wait_are_the_lag_in_messages_and_their_age_the_lag_
         counts = await here.tells("pending", "charge"), shown(project, "charge")["pending"]
         return lags == counts == (0, 0)
 
-    await eventually(none, within=30)
+    await eventually(none)
 
 
 async def test_handlers_that_run_take_slots_of_those_that_read_and_of_those_that_answer(
@@ -161,7 +161,7 @@ async def test_a_killed_instances_shards_are_takeovers_of_the_other_and_take_som
     async def shared() -> bool:
         return await first.tells("shards", "post") == await second.tells("shards", "post") == 2
 
-    await eventually(shared, within=30)
+    await eventually(shared)
     before = await second.tells("takeover_seconds_count", "post")
     first.process.kill()
 
@@ -170,7 +170,7 @@ async def test_a_killed_instances_shards_are_takeovers_of_the_other_and_take_som
         assert await second.tells("takeover_seconds_count", "post") == before + 2
         return await second.tells("takeover_seconds_sum", "post")
 
-    spent = await eventually(taken, within=30)
+    spent = await eventually(taken)
     assert 0 < spent < 20
     found = shown(project, "post")["takeovers"]
     assert found["number"] == before + 2
@@ -193,11 +193,11 @@ async def test_a_message_that_is_given_up_parks_its_key_until_that_is_skipped(
     assert await parked(0, 0)
     for account in ("a", "b"):
         await js.publish(f"ledger.{account}.posted", b"bad")
-    await eventually(lambda: parked(2, 0), within=20)
+    await eventually(lambda: parked(2, 0))
     for _ in range(3):
         await js.publish("ledger.a.posted", b"good")
-    await eventually(lambda: parked(2, 3), within=20)
+    await eventually(lambda: parked(2, 3))
     assert await here.tells("parked_total", "post") == 2
     assert project.runner("parked", "skip", "a").code == 0
-    await eventually(lambda: parked(1, 0), within=20)
+    await eventually(lambda: parked(1, 0))
     assert shown(project, "post")["acked"] == 3

@@ -81,17 +81,17 @@ async def test_an_ordered_function_tells_of_the_shards_that_are_here_and_of_what
     async def told(line: str) -> bool:
         return f"\n{line}\n" in (await asked(port, "/metrics"))[1]
 
-    await eventually(lambda: told('jetrunner_shards{function="post"} 2.0'), within=20)
+    await eventually(lambda: told('jetrunner_shards{function="post"} 2.0'))
     assert 'jetrunner_shards{function="audit"' not in (await asked(port, "/metrics"))[1]
     for number in range(100):
         await js.publish(f"ledger.a{number}", {"number": number})
         await js.publish("audit.a", {"number": number})
-    await eventually(lambda: told('jetrunner_pending{function="audit"} 99.0'), within=20)
-    await eventually(lambda: told('jetrunner_in_flight{function="post"} 32.0'), within=20)
-    await eventually(lambda: told('jetrunner_pending{function="post"} 68.0'), within=20)
+    await eventually(lambda: told('jetrunner_pending{function="audit"} 99.0'))
+    await eventually(lambda: told('jetrunner_in_flight{function="post"} 32.0'))
+    await eventually(lambda: told('jetrunner_pending{function="post"} 68.0'))
     for number in range(50):
         await js.publish(f"ledger.b{number}", {"number": number})
-    await eventually(lambda: told('jetrunner_pending{function="post"} 118.0'), within=20)
+    await eventually(lambda: told('jetrunner_pending{function="post"} 118.0'))
 
 
 async def test_counters_lose_no_digit() -> None:

@@ -78,7 +78,7 @@ async def all_handled(project: Project, publishing: Publishing) -> None:
         await handled(project, publishing)
         return True
 
-    await eventually(done, within=20)
+    await eventually(done)
 
 
 async def test_what_is_published_while_the_shards_change_is_not_dropped(

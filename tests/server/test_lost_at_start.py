@@ -50,7 +50,7 @@ async def starting(
     async with Proxy.to(nats_server.port) as proxy:
         project = make_project(functions={"work": SOURCE}, nats=proxy.url)
         process = project.start("run", NATS_URL=proxy.url)
-        await eventually(lambda: project.journal("began"), within=20)
+        await eventually(lambda: project.journal("began"))
         await proxy.cut(refuse=True)
         await process.seen("connection to .* lost")
         (project.root / "go_on").touch()
@@ -59,9 +59,9 @@ async def starting(
 
 async def test_it_starts_once_the_connection_is_back(starting: Starting, js: RawJetStream) -> None:
     tried = starting.proxy.connections
-    await eventually(lambda: starting.proxy.connections >= tried + 10, within=20)
+    await eventually(lambda: starting.proxy.connections >= tried + 10)
     await starting.proxy.mend()
-    await starting.process.seen("ready: work", within=20)
+    await starting.process.seen("ready: work")
     await js.publish("orders.1", {})
     await eventually(lambda: starting.project.journal("run"))
 

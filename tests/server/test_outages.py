@@ -62,7 +62,7 @@ async def started(project: Project, js: RawJetStream, url: str, **environment: s
             return True
         return bool((await js.consumer("ORDERS", "shop-charge"))["num_waiting"])
 
-    await eventually(reads, within=20)
+    await eventually(reads)
     assert process.running, process.output
     return process
 
@@ -73,7 +73,7 @@ async def send(js: RawJetStream, numbers: range, **fields: Any) -> None:
     async def one(number: int) -> None:
         headers = {"Nats-Msg-Id": f"order-{number}"}
         await eventually(
-            lambda: js.publish(f"orders.{number % 7}", {"id": number, **fields}, headers, within=1), within=30
+            lambda: js.publish(f"orders.{number % 7}", {"id": number, **fields}, headers, within=1)
         )
 
     await asyncio.gather(*[one(number) for number in numbers])
@@ -95,7 +95,7 @@ async def test_a_server_killed_and_started_again_loses_nothing(
         await eventually(lambda: len(project.journal("charge")) > turn * 100)  # noqa: B023 - awaited right here
         await asyncio.to_thread(nats_server.restart, kill=True)
         await sending
-    await eventually(partial(paid, orders, range(300)), within=20)
+    await eventually(partial(paid, orders, range(300)))
     assert process.running
     process.terminate()
     assert await process.ended() == 0
@@ -121,8 +121,8 @@ async def test_a_silence_is_outlived_and_what_was_in_work_is_settled_without_ano
         else:
             proxy.thaw()
         await send(orders, range(10, 20))
-        await eventually(partial(paid, orders, range(20)), within=30)
-        await eventually(lambda: orders.settled("ORDERS", "shop-charge"), within=30)
+        await eventually(partial(paid, orders, range(20)))
+        await eventually(lambda: orders.settled("ORDERS", "shop-charge"))
         assert len(project.journal("charge")) == 20, process.output
         assert process.running
 
@@ -166,14 +166,14 @@ async def test_a_killed_leader_of_replicated_streams_loses_nothing(
         process = await started(project, js, cluster.url)
         await js.api("STREAM.DELETE.DEADLETTERS")
         await send(js, range(1000, 1001), fail=True)
-        await eventually(lambda: js.count("DEADLETTERS"), within=20)
+        await eventually(lambda: js.count("DEADLETTERS"))
         for own in ("DEADLETTERS", "JETRUNNER", "KV_jetrunner"):  # made at the start, or made again
             assert (await js.stream(own))["config"]["num_replicas"] == 3, "as safe as what they keep"
         await send(js, range(50))
         killed = await cluster.leader("ORDERS")
         killed.kill()
         await send(js, range(50, 100))
-        await eventually(partial(paid, js, range(100)), within=40)
+        await eventually(partial(paid, js, range(100)))
         assert process.running
 
 
@@ -206,7 +206,7 @@ async def test_a_lowered_max_payload_kills_neither_the_connection_nor_a_message(
         await asyncio.to_thread(server.start, "max_payload: 10000")
         await send(js, range(1, 2), size=50_000)
         # A failure while the stream is looked at on the new connection is told to nobody: the message comes again after its ack wait.
-        await eventually(lambda: js.count("DEADLETTERS"), within=40)
+        await eventually(lambda: js.count("DEADLETTERS"))
         letter = (await js.messages("DEADLETTERS"))[0]
         assert letter.headers["Jetrunner-Dead-Error"] == "TooLarge"
         assert letter.json()["id"] == 1

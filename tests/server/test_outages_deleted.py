@@ -47,7 +47,7 @@ async def orders(js: RawJetStream) -> RawJetStream:
 async def started(project: Project, js: RawJetStream, wire: str = "fast") -> RunnerProcess:
     """A runner that has started: one of our streams that is deleted before ends the start."""
     process = project.start("run", JETRUNNER_WIRE=wire)
-    await process.seen("ready: ", within=20)
+    await process.seen("ready: ")
     await eventually(lambda: reads(js))
     return process
 
@@ -60,7 +60,7 @@ def ids(project: Project) -> list[Any]:
     return [note["id"] for note in project.journal("charge")]
 
 
-async def handled(project: Project, expected: set[Any], *, within: float = 20.0) -> list[Any]:
+async def handled(project: Project, expected: set[Any], *, within: float = 60.0) -> list[Any]:
     """What was handled, in order, once all of it was."""
     await eventually(lambda: expected <= set(ids(project)), within=within)
     return ids(project)

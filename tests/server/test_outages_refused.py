@@ -52,7 +52,7 @@ async def started(project: Project, js: RawJetStream, **environment: str) -> Run
     async def stands() -> bool:
         return not process.running or bool(await js.consumer("ORDERS", "shop-charge"))
 
-    await eventually(stands, within=20)
+    await eventually(stands)
     assert process.running, process.output
     return process
 

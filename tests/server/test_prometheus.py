@@ -97,10 +97,10 @@ async def test_prometheus_reads_the_metrics_their_traces_and_the_alert_rules(
         return await value(query) == wanted
 
     with running(tmp_path, port, target):
-        await eventually(lambda: is_now('up{job="jetrunner"}', 1), within=30)
+        await eventually(lambda: is_now('up{job="jetrunner"}', 1))
         for kind in ("ok", "ok", "bad"):
             await js.publish(f"orders.{kind}", b"x")
-        await eventually(lambda: is_now('jetrunner_wait_seconds_count{function="charge"}', 3), within=30)
+        await eventually(lambda: is_now('jetrunner_wait_seconds_count{function="charge"}', 3))
         assert await value('jetrunner_latency_seconds_count{function="charge"}') == 2
         assert await value('jetrunner_messages_total{function="charge",outcome="rejected"}') == 1
         assert await value('jetrunner_latency_seconds_bucket{function="charge",le=~"60|60[.]0"}') == 2
@@ -111,7 +111,7 @@ async def test_prometheus_reads_the_metrics_their_traces_and_the_alert_rules(
             )
             return [each["labels"]["trace_id"] for series in found for each in series["exemplars"]]
 
-        ids = await eventually(traces, within=30)
+        ids = await eventually(traces)
         assert all(len(each) == 32 for each in ids)
 
         async def evaluated() -> list[dict[str, Any]]:
@@ -120,5 +120,5 @@ async def test_prometheus_reads_the_metrics_their_traces_and_the_alert_rules(
             assert all(rule["health"] == "ok" for rule in rules), rules
             return rules
 
-        rules = await eventually(evaluated, within=30)
+        rules = await eventually(evaluated)
         assert len(rules) == ALERTS.read_text().count("- alert: ")

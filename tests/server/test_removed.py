@@ -71,7 +71,7 @@ async def settle(js: RawJetStream, count: int) -> None:
     ask = f"$JS.API.CONSUMER.MSG.NEXT.{ownstreams.AGAIN}.shop-charge"
     await js.client.publish(ask, b"%d" % count, reply=inbox)
     for _ in range(count):
-        await js.client.request((await here.next_msg(5)).reply, b"+ACK")
+        await js.client.request((await here.next_msg(60)).reply, b"+ACK")
 
 
 def made_again(
@@ -87,7 +87,7 @@ def made_again(
         for number in (10, 11):
             message = {**(headers or {}), "Nats-Msg-Id": f"again-{number}"}
             # The server may drop what comes in the moment after a stream was made in the place of a removed one.
-            await eventually(partial(js.publish, subject, {"n": number}, message, within=1.0), within=10)
+            await eventually(partial(js.publish, subject, {"n": number}, message, within=1.0))
 
     return make
 
@@ -149,7 +149,7 @@ async def test_a_floor_that_was_read_before_the_last_acks_is_read_again(
         await js.client.publish(
             f"$JS.API.CONSUMER.MSG.NEXT.{ownstreams.AGAIN}.shop-charge", b"1", reply=inbox
         )
-        delivered = await asked.next_msg(5)
+        delivered = await asked.next_msg(60)
         await function.keep()
         assert await left(js) == [0], "its ack is still on its way"
         await js.client.request(delivered.reply, b"+ACK")

@@ -87,7 +87,7 @@ async def found(connection: Connection) -> dict[str, set[int]]:
 
 
 async def recorded(shards: list[Shard]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(each.record() for each in shards))
 
 

@@ -86,7 +86,7 @@ async def resized(js: RawJetStream, generation: int, count: int, stream: str = "
 
 
 async def noted(project: Project, count: int) -> list[dict[str, Any]]:
-    await eventually(lambda: len(project.journal("book")) >= count, within=20)
+    await eventually(lambda: len(project.journal("book")) >= count)
     return project.journal("book")
 
 

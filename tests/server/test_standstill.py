@@ -51,19 +51,19 @@ async def test_a_shard_that_nobody_can_take_is_told_and_goes_on_once_somebody_ma
     project = make_project(functions={"ledger": POST}, streams=STREAMS, nats=server.url_as("admin", "a"))
     await project.applied()
     first = project.start("run")
-    await eventually(lambda: said(first, "owns 1 of 1 shard"), within=20)
+    await eventually(lambda: said(first, "owns 1 of 1 shard"))
     first.terminate()
     assert await first.ended() == 0
     process = project.start("run", NATS_URL=server.url_as("app", "b"))
     why = "shard post.0.0 has handled nothing for 5 s: it is free, and "
-    await eventually(lambda: said(process, why), within=30)
+    await eventually(lambda: said(process, why))
     [function] = project.json("status")["functions"]
     [line] = still(function)
     assert line.startswith("shard post.0.0: it is free, and ")
     assert line.endswith(" has not taken it")
     assert f"post: {line}" in project.runner("status").stderr
     reload(server, users("nothing"))
-    await eventually(lambda: said(process, "shard post.0.0 goes on"), within=30)
+    await eventually(lambda: said(process, "shard post.0.0 goes on"))
     assert still(project.json("status")["functions"][0]) == []
 
 
@@ -75,14 +75,14 @@ async def test_a_key_that_waits_for_a_record_is_told_and_goes_on_once_it_can_be_
     await project.applied()
     process = project.start("run")
     async with RawJetStream.connect(server.url_as("admin", "a")) as js:
-        await eventually(lambda: said(process, "owns 1 of 1 shard"), within=20)
+        await eventually(lambda: said(process, "owns 1 of 1 shard"))
         for number in range(500):
             await js.publish("ledger.ada.posted", {"number": number})
         why = "shard post.0.0 has handled nothing for 5 s: what was settled is not on record yet"
-        await eventually(lambda: said(process, why), within=30)
+        await eventually(lambda: said(process, why))
         [function] = project.json("status")["functions"]
         assert still(function) == ["shard post.0.0: what was settled is not on record yet"]
         reload(server, users("nothing"))
-        await eventually(lambda: len(project.journal("done")) == 500, within=30)
+        await eventually(lambda: len(project.journal("done")) == 500)
     assert [note["number"] for note in project.journal("done")] == list(range(500))
-    await eventually(lambda: said(process, "shard post.0.0 goes on"), within=30)
+    await eventually(lambda: said(process, "shard post.0.0 goes on"))

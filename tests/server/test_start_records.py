@@ -262,7 +262,7 @@ async def asked(js: RawJetStream, instance: str) -> None:
     # The lease of a process that has none is asked for once, when the wait begins.
     heard = await js.client.subscribe("$JS.API.STREAM.MSG.GET.KV_jetrunner")
     while True:
-        ask = json.loads((await heard.next_msg(timeout=10)).data)
+        ask = json.loads((await heard.next_msg(timeout=60)).data)
         if ask.get("last_by_subj") == f"$KV.jetrunner.member.shop.{instance}":
             return
 

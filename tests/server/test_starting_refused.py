@@ -48,13 +48,13 @@ class World:
     async def ready(self) -> RunnerProcess:
         """A process that has started."""
         process = self.project.start("run")
-        await process.seen("ready: ", within=30)
+        await process.seen("ready: ")
         return process
 
     async def refused(self) -> str:
         """What a process says that does not start."""
         process = self.project.start("run")
-        assert await process.ended(within=40) == 1
+        assert await process.ended(within=60) == 1
         return process.output
 
 

@@ -94,7 +94,7 @@ async def test_a_durable_that_delivers_while_it_is_looked_at_is_in_use(
     received = await js.client.subscribe("inbox.taken")
     await js.publish("orders.1", {})
     await asked(js, "inbox.taken", 1, 60)
-    message = await received.next_msg(timeout=5)
+    message = await received.next_msg(timeout=60)
     assert not await waiting(connection)
     assert await usage.in_use(connection, "ORDERS", DURABLE, before)
     look = asyncio.create_task(usage.in_use(connection, "ORDERS", DURABLE))

@@ -104,7 +104,7 @@ class Book:
         started = [self.project.start("run") for _ in range(instances)]
         for process in started:
             await process.seen("ready: ")
-        await eventually(self.reads, within=20)
+        await eventually(self.reads)
         return started
 
     async def reads(self) -> bool:
@@ -117,7 +117,7 @@ class Book:
         """Publish entries; each is confirmed."""
         for number in numbers:
             subject = f"ledger.a{number % KEYS}.posted"
-            await eventually(partial(self.js.publish, subject, {"n": number, **fields}), within=20)
+            await eventually(partial(self.js.publish, subject, {"n": number, **fields}))
 
     async def stop(self, processes: Iterable[RunnerProcess]) -> None:
         """SIGTERM, and wait for the end."""
@@ -177,7 +177,7 @@ class Book:
         """The numbers that a function has done, in order."""
         return [note["n"] for note in self.project.journal(function)]
 
-    async def ran(self, numbers: Iterable[int], *, within: float = 40.0) -> None:
+    async def ran(self, numbers: Iterable[int], *, within: float = 60.0) -> None:
         """Each of these has run in every function, in the order of its key, and none is a dead letter."""
         wanted = list(numbers)
         try:
@@ -202,9 +202,9 @@ class Book:
 
     async def started(self, number: int) -> None:
         """Return once the ordered function has begun with this one."""
-        await eventually(lambda: number in self.runs("start"), within=20)
+        await eventually(lambda: number in self.runs("start"))
 
-    async def settled(self, *, within: float = 40.0) -> None:
+    async def settled(self, *, within: float = 60.0) -> None:
         """Return once nothing waits for any function, and nothing is in work."""
         await eventually(self._settled, within=within)
 
@@ -228,7 +228,7 @@ class Book:
             ]
             return min(heights) >= sequence
 
-        await eventually(known, within=15)
+        await eventually(known)
 
     # -- backups by the server's own API ---------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class Book:
         ask = {"deliver_subject": inbox, "chunk_size": 1 << 16, "no_consumers": not consumers}
         told = await self.js.api(f"STREAM.SNAPSHOT.{stream}", ask)
         found: list[bytes] = []
-        while (chunk := await chunks.next_msg(5)).data:
+        while (chunk := await chunks.next_msg(60)).data:
             found.append(chunk.data)
             if chunk.reply:
                 await self.js.client.publish(chunk.reply, b"")

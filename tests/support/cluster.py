@@ -56,7 +56,7 @@ class Cluster:
         for server in self.servers:
             server.kill()
 
-    async def ready(self, *, within: float = 20.0) -> None:
+    async def ready(self, *, within: float = 60.0) -> None:
         """Return once the cluster takes an R3 stream."""
         async with RawJetStream.connect(self.url) as js:
 

@@ -41,7 +41,7 @@ async def contents(js: RawJetStream, name: str) -> list[Standing]:
             found.extend(await _read(js, name, total))
         return True
 
-    await eventually(read, within=30)
+    await eventually(read)
     return found
 
 

@@ -31,9 +31,7 @@ def started(project: Project, *arguments: str, **environment: str) -> RunnerProc
 
 
 def said(dev: RunnerProcess, pattern: str, count: int) -> None:
-    until(
-        lambda: sum(bool(re.search(pattern, line)) for line in [*dev.stdout, *dev.stderr]) >= count, within=20
-    )
+    until(lambda: sum(bool(re.search(pattern, line)) for line in [*dev.stdout, *dev.stderr]) >= count)
 
 
 def version(project: Project) -> int:

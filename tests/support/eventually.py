@@ -15,10 +15,10 @@ SOONEST, LATEST = 0.01, 0.05
 
 
 @overload
-async def eventually(predicate: Callable[[], Awaitable[T]], *, within: float = 30.0) -> T: ...
+async def eventually(predicate: Callable[[], Awaitable[T]], *, within: float = 60.0) -> T: ...
 @overload
-async def eventually(predicate: Callable[[], T], *, within: float = 30.0) -> T: ...
-async def eventually(predicate: Callable[[], Any], *, within: float = 30.0) -> Any:
+async def eventually(predicate: Callable[[], T], *, within: float = 60.0) -> T: ...
+async def eventually(predicate: Callable[[], Any], *, within: float = 60.0) -> Any:
     """Poll `predicate` (plain or async) until what it returns is truthy, and return that.
 
     An exception counts as "not yet". After `within` seconds: AssertionError with the last value or exception.
@@ -41,7 +41,7 @@ async def eventually(predicate: Callable[[], Any], *, within: float = 30.0) -> A
         await anyio.sleep(_pause(began))
 
 
-def until(predicate: Callable[[], T], *, within: float = 30.0) -> T:
+def until(predicate: Callable[[], T], *, within: float = 60.0) -> T:
     """`eventually` for tests without an event loop."""
     began = time.monotonic()
     deadline = began + within

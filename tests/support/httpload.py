@@ -58,13 +58,13 @@ class Load:
     async def more(self, count: int) -> None:
         """Wait for so many more answers, or a failure."""
         total = self.statuses.total() + count
-        await eventually(lambda: self.statuses.total() >= total or bool(self.failed), within=40)
+        await eventually(lambda: self.statuses.total() >= total or bool(self.failed))
 
     async def heard(self, body: str) -> None:
         """Wait for this answer, or a failure."""
-        await eventually(lambda: self.bodies[body] > 0 or bool(self.failed), within=40)
+        await eventually(lambda: self.bodies[body] > 0 or bool(self.failed))
 
     async def answered(self, status: int, count: int) -> None:
         """Wait for so many more answers of this status, or a failure."""
         total = self.statuses[status] + count
-        await eventually(lambda: self.statuses[status] >= total or bool(self.failed), within=40)
+        await eventually(lambda: self.statuses[status] >= total or bool(self.failed))

@@ -125,7 +125,7 @@ class Ledger:
         self.unexpected(ended)
         self.add(behind_proxy=ended.proxy is not None)
 
-    async def owning(self, shards: int, *, within: float = 30.0) -> None:
+    async def owning(self, shards: int, *, within: float = 60.0) -> None:
         """Return once every shard's consumer is pulled from."""
 
         async def pulled() -> bool:
@@ -334,7 +334,7 @@ class Ledger:
                 self.ended.append(instance.process)
         for process in self.ended:
             try:
-                self._ended(process, await process.ended(within=40))
+                self._ended(process, await process.ended(within=60))
             except AssertionError:
                 process.signal(signal.SIGABRT)  # the fault handler tells where it hangs
                 await process.ended()

@@ -65,13 +65,13 @@ class Failover:
             return sum(loads) == self.shards and max(loads) - min(loads) <= 1
 
         try:
-            await eventually(even, within=30)
+            await eventually(even)
         except AssertionError:
             raise AssertionError(
                 f"not balanced:\n{await self.ledger.shards()}\n{self.ledger.explain()}"
             ) from None
         before = self.ledger.journal.stat().st_size
-        await eventually(lambda: len(self.starts(before, owners)) == self.shards, within=20)
+        await eventually(lambda: len(self.starts(before, owners)) == self.shards)
         return owners
 
     def starts(self, offset: int, owners: dict[int, int], *, other: bool = False) -> dict[int, float]:
@@ -90,7 +90,7 @@ class Failover:
         return found
 
     async def end(
-        self, how: Callable[[Instance], None], luck: random.Random, *, within: float = 20.0
+        self, how: Callable[[Instance], None], luck: random.Random, *, within: float = 60.0
     ) -> list[float]:
         """End one owner by `how`; seconds until the next message of each of its shards started elsewhere."""
         owners = await self.balanced()

@@ -299,7 +299,7 @@ async def _failover(life: Life, raw: RawJetStream, first: Command) -> None:
 
 
 async def _resize(life: Life, raw: RawJetStream) -> None:
-    await life.do("operate", "shard", "resize", "LEDGER", "3", within=12.0)
+    await life.do("operate", "shard", "resize", "LEDGER", "3", within=60)
     await life.publish(("ledger.ada.posted", {"cents": 1}))
     await life.until("the new shards", lambda: _has(raw, "BALANCES", 7, "balances.>"))
 

@@ -178,7 +178,7 @@ class Routes:
         command = self.ledger.project.start("shard", "resize", "LEDGER", str(count))
         try:
             await eventually(lambda: not command.running or self._over.is_set(), within=90)
-            return await command.ended(within=30)
+            return await command.ended(within=60)
         except AssertionError:
             self.ledger.problems.append(f"a resize to {count} does not end:\n{command.output}")
             command.kill()

@@ -129,7 +129,7 @@ class NatsServer:
         self.started = time.monotonic()
         ready = ports / f"nats-server_{process.pid}.ports"  # written when the listeners stand
         try:
-            until(lambda: ready.exists() or process.poll() is not None, within=20)
+            until(lambda: ready.exists() or process.poll() is not None)
         except AssertionError:
             self.kill()
             raise

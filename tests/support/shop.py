@@ -67,7 +67,7 @@ class Shop:
     async def running(self, function: str, *arguments: str, **environment: str) -> RunnerProcess:
         """Start `runner run` and return once the function pulls."""
         process = self.run(*arguments, **environment)
-        await eventually(lambda: self.pulling(function) if process.running else _dead(process), within=20)
+        await eventually(lambda: self.pulling(function) if process.running else _dead(process))
         return process
 
     async def pulling(self, function: str, requests: int = 1) -> bool:
@@ -80,7 +80,7 @@ class Shop:
         for number in numbers:
             await self.js.publish(f"orders.{number}", {"id": number, **fields}, headers)
 
-    async def settled(self, function: str, *, within: float = 40.0, stream: str = "ORDERS") -> None:
+    async def settled(self, function: str, *, within: float = 60.0, stream: str = "ORDERS") -> None:
         """Return once nothing of the stream waits for the function and nothing is in its work."""
         durable = f"{self.project.name}-{function}"
         await eventually(lambda: self.js.settled(stream, durable), within=within)
@@ -101,7 +101,7 @@ class Shop:
             await self.js.client.publish(subject, b"-NAK")
         await self.js.client.flush()
 
-    async def noted(self, what: str, count: int = 1, *, within: float = 40.0) -> list[dict[str, Any]]:
+    async def noted(self, what: str, count: int = 1, *, within: float = 60.0) -> list[dict[str, Any]]:
         """Return the notes of that name once there are at least `count`."""
         await eventually(lambda: len(self.notes(what)) >= count, within=within)
         return self.notes(what)
@@ -114,7 +114,7 @@ class Shop:
         """Every dead letter."""
         return await self.js.messages("DEADLETTERS")
 
-    async def dead_letter(self, count: int = 1, *, within: float = 40.0) -> Stored:
+    async def dead_letter(self, count: int = 1, *, within: float = 60.0) -> Stored:
         """Return the last dead letter once there are `count` of them."""
         await eventually(lambda: self._counted(count), within=within)
         (*_, last) = await self.dead()

@@ -143,7 +143,7 @@ async def test_jaeger_shows_the_server_in_the_trace(shop: Shop, tmp_path: Path) 
             "nats-server: nats-server from client",
             "nats-server: nats-server from client",
         ]
-        await eventually(lambda: is_(services, wanted), within=20)
+        await eventually(lambda: is_(services, wanted))
 
 
 async def is_(read: Callable[[], Awaitable[list[str]]], wanted: list[str]) -> bool:

@@ -124,7 +124,7 @@ class Shop:
             return text == wanted.strip()
 
         try:
-            await eventually(same, within=20)
+            await eventually(same)
         except AssertionError:
             assert text == wanted.strip()
         return await asyncio.to_thread(self.asked)
@@ -185,7 +185,7 @@ refuse: refuse consumer 1/5 dead_letter error=runner.core.signals.Reject excepti
     def again() -> list[Span]:
         return [each for each in shop.jaeger.message("ALL:1") if each.trace_id != shop.trace]
 
-    await eventually(lambda: any(each.name == "refuse" for each in again()), within=20)
+    await eventually(lambda: any(each.name == "refuse" for each in again()))
     (attempt,) = [each for each in again() if each.name == "refuse"]
     assert attempt.attributes["jetrunner.outcome"] == "ack"
     assert {each.trace_id for each in attempt.links} == {shop.trace}
@@ -200,7 +200,7 @@ async def test_a_gather_of_five(shop: Shop) -> None:
         found = await asyncio.to_thread(shop.asked)
         return found if any(each.name == "send totals.a" for each in found) else []
 
-    spans = await eventually(joined, within=20)
+    spans = await eventually(joined)
     (call,) = [each for each in spans if each.name == "total"]
     sent = {each.span_id for each in spans if each.name == "send lines.a"}
     assert len(sent) == 5
@@ -229,7 +229,7 @@ async def test_a_request_that_failed_over(shop: Shop) -> None:
             found = await asyncio.to_thread(shop.asked)
             return found if any(each.name == "offer" for each in found) else []
 
-        spans = await eventually(told, within=20)
+        spans = await eventually(told)
         if any(each.name == "quote" and each.failed for each in spans):
             break
     await shop.drawn("""

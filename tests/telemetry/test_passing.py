@@ -69,7 +69,7 @@ async def told(
         await process.seen("ready")
         for kind in kinds:
             await js.publish(f"orders.{kind}", b"x", headers)
-        await eventually(lambda: len(project.journal("told")) == len(kinds), within=30)
+        await eventually(lambda: len(project.journal("told")) == len(kinds))
         assert receiver.spans() == []
         return {each["kind"]: each for each in project.journal("told")}
 

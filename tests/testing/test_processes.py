@@ -69,7 +69,7 @@ async def test_a_crash_ends_no_test_and_its_message_is_a_dead_letter(jetrunner: 
     async with jetrunner(work) as app:
         await app.publish("jobs.crash", 1)
         await app.publish("jobs.sum", 2)
-        await app.settled(within=20)
+        await app.settled(within=60)
         (letter,) = await app.dead_letters("work")
         assert (letter.reason, letter.subject) == ("crashed", "jobs.crash")
         assert [each.decode()[0] for each in await app.outputs("done.*")] == [4]
@@ -78,7 +78,7 @@ async def test_a_crash_ends_no_test_and_its_message_is_a_dead_letter(jetrunner: 
 async def test_a_hang_ends_with_its_timeout(jetrunner: Jetrunner) -> None:
     async with jetrunner(hang) as app:
         await app.publish("slow.sum", 1)
-        await app.settled(within=20)
+        await app.settled(within=60)
         (letter,) = await app.dead_letters("hang")
         assert (letter.reason, letter.attempts) == ("timeout", 2)
 

@@ -60,7 +60,7 @@ def paths(routes: Sequence[Route]) -> list[str]:
 
 
 async def next_of(changes: AsyncIterator[Sequence[Route]]) -> list[str]:
-    return paths(await asyncio.wait_for(anext(changes), 10))
+    return paths(await asyncio.wait_for(anext(changes), 60))
 
 
 def test_routes_of_the_settings_come_before_those_of_files(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ async def test_a_bad_file_changes_nothing_and_is_told_with_its_line(
             (tmp_path / "routes" / "a.yaml").write_text(
                 MANIFEST.format(path="a").replace("pathType", "pathtype")
             )
-            await asyncio.wait_for(told.wait(), 10)
+            await asyncio.wait_for(told.wait(), 60)
             assert not first.done()
             (tmp_path / "routes" / "a.yaml").write_text(MANIFEST.format(path="good"))
             assert await first == ["/own", "/good"]
