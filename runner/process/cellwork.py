@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,7 +95,8 @@ async def _serve(line: CellLine, setup: CellSetup) -> None:
             )
             with working_with(setup.settings):
                 async with alive(project) as runtime.state, runtime.slots:
-                    _lower_priority(setup.niceness)
+                    if setup.niceness:
+                        _lower_priority(setup.niceness)
                     await line.send(Ready())
                     functions = marking(project.functions, project.functions)
                     await _work(line, runtime, {each.function: each for each in functions})
@@ -121,11 +123,12 @@ def _lower_priority(niceness: int) -> None:
 
     Linux keeps a priority for each thread (sched(7)), and what was imported may have started some.
     """
-    if niceness:
-        priority = min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
-        for thread in os.listdir("/proc/self/task") if sys.platform == "linux" else ["0"]:
-            with suppress(ProcessLookupError):  # that one has ended
-                os.setpriority(os.PRIO_PROCESS, int(thread), priority)
+    tasks = Path("/proc/self/task")
+    for thread in [int(each.name) for each in tasks.iterdir()] if tasks.is_dir() else [0]:
+        with suppress(ProcessLookupError):  # that one has ended
+            os.setpriority(
+                os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + niceness)
+            )
 
 
 def _first(error: BaseException) -> BaseException:

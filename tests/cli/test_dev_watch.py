@@ -58,8 +58,8 @@ def shop(make_project: Callable[..., Project]) -> Callable[[str], Project]:
 @pytest.mark.parametrize(
     ("module", "file"),
     [
-        ("rates", "rates.py"),
-        ("rates.table", "rates/table.py"),
+        pytest.param("rates", "rates.py", marks=pytest.mark.thorough),
+        pytest.param("rates.table", "rates/table.py", marks=pytest.mark.thorough),
         ("rates.eu.table", "rates/eu/table.py"),
         ("functions._rates", "functions/_rates.py"),
     ],

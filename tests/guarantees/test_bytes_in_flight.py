@@ -60,7 +60,7 @@ async def in_work(shop: Shop, count: int) -> int:
     return sum([await shop.in_work(f"work{n}") for n in range(count)])
 
 
-@pytest.mark.parametrize("wire", ["fast", "plain"])
+@pytest.mark.parametrize("wire", ["fast", pytest.param("plain", marks=pytest.mark.thorough)])
 async def test_six_functions_with_large_messages_keep_their_connection_and_run_each_once(
     shop: Shop, nats_server: NatsServer, wire: str
 ) -> None:

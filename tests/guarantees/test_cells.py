@@ -86,7 +86,9 @@ def in_cell(shop: Shop, process: RunnerProcess) -> bool:
     return bool(there["pid"] != process.pid and there["state"] == there["pid"])
 
 
-@pytest.mark.parametrize("what", ["the process", "its group", "a worker"])
+@pytest.mark.parametrize(
+    "what", ["the process", "its group", pytest.param("a worker", marks=pytest.mark.thorough)]
+)
 async def test_a_long_message_is_not_convicted_of_what_is_done_from_outside_and_others_go_on_beside_it(
     shop: Shop, what: str
 ) -> None:
@@ -145,9 +147,14 @@ DEATHS = {
     "exec": "os.execv('/bin/true', ['true'])",
     "thread": "await asyncio.to_thread(os.abort)",
 }
+OFTEN = {"exit", "segmentation-fault", "kill"}
+"""The others end a process as one of these does."""
 
 
-@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize(
+    "death",
+    [pytest.param(each, marks=() if each in OFTEN else pytest.mark.thorough) for each in DEATHS],
+)
 async def test_what_kills_its_process_is_found_by_two_deaths_of_its_own_and_others_notice_nothing(
     shop: Shop, death: str
 ) -> None:

@@ -29,8 +29,24 @@ def book(
     return Book(nats_server, js, make_project, tmp_path)
 
 
-@pytest.mark.parametrize("new", [FEW, MANY], ids=["few", "many"])
-@pytest.mark.parametrize("consumers", ["older", "none", "newer"])
+STATES = pytest.mark.parametrize(
+    ("consumers", "new"),
+    [
+        pytest.param(consumers, new, id=f"{consumers}-{many}", marks=() if often else pytest.mark.thorough)
+        for consumers, new, many, often in (
+            ("older", FEW, "few", True),
+            ("none", FEW, "few", False),
+            ("newer", FEW, "few", True),
+            ("older", MANY, "many", False),
+            ("none", MANY, "many", True),
+            ("newer", MANY, "many", False),
+        )
+    ],
+)
+"""What the consumers know when the stream is put back, and how much is stored anew after it."""
+
+
+@STATES
 async def test_a_stream_put_back_while_nothing_runs(book: Book, consumers: Consumers, new: range) -> None:
     await book.open()
     running = await book.start()
@@ -50,8 +66,7 @@ async def test_a_stream_put_back_while_nothing_runs(book: Book, consumers: Consu
     assert "LEDGER went back from 35 to 5" in running[0].output
 
 
-@pytest.mark.parametrize("new", [FEW, MANY], ids=["few", "many"])
-@pytest.mark.parametrize("consumers", ["older", "none", "newer"])
+@STATES
 async def test_a_stream_put_back_under_running_instances(
     book: Book, consumers: Consumers, new: range
 ) -> None:

@@ -90,7 +90,7 @@ async def test_an_instance_killed_behind_an_ingress_costs_no_get(project: Projec
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["gateway --routes", "run --http"])
+@pytest.mark.parametrize("how", ["gateway --routes", pytest.param("run --http", marks=pytest.mark.thorough)])
 async def test_routes_that_change_under_load_cost_no_request(project: Project, how: str) -> None:
     port, routes = free_port(), project.root / "routes"
     routes.mkdir()

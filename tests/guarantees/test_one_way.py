@@ -137,7 +137,12 @@ HOOK = """
 
 @pytest.mark.parametrize(
     ("traces", "hooks"),
-    [("none", ""), ("console", ""), pytest.param("otlp", "", marks=pytest.mark.thorough), ("otlp", HOOK)],
+    [
+        ("none", ""),
+        pytest.param("console", "", marks=pytest.mark.thorough),
+        pytest.param("otlp", "", marks=pytest.mark.thorough),
+        ("otlp", HOOK),
+    ],
     ids=["none", "console", "otlp", "otlp and a hook"],
 )
 async def test_the_same_becomes_of_a_message_whatever_it_carries_and_its_handler_takes(

@@ -333,7 +333,7 @@ async def test_a_key_is_parked_behind_what_fails_in_a_batch_and_comes_back_in_or
 # -- kills and resizes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch_by", ["key", "shard"])
+@pytest.mark.parametrize("batch_by", [pytest.param("key", marks=pytest.mark.thorough), "shard"])
 async def test_batches_keep_their_order_while_instances_and_the_server_are_killed_and_shards_change(
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream, batch_by: str
 ) -> None:

@@ -36,7 +36,7 @@ from tests.support.server import NatsServer
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 10
-SHARES = 8
+SHARES = 20
 """Of the permissions: each is a test of its own. `just test` tries one by luck, and `just thorough` all."""
 TRIES = ("A", "B")
 """Names of accounts, a life in each."""

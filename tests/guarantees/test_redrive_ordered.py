@@ -225,7 +225,7 @@ async def test_it_goes_before_what_waits_newer_ones_wait_behind_and_other_keys_g
     await at_rest(shop)
 
 
-@pytest.mark.parametrize("keys", [1, 300])
+@pytest.mark.parametrize("keys", [1, pytest.param(300, marks=pytest.mark.thorough)])
 async def test_many_come_back_each_key_in_the_order_of_its_messages(shop: Shop, keys: int) -> None:
     await shop.open(ONCE)
     await running(shop, 2)

@@ -163,7 +163,7 @@ async def test_an_instance_whose_connection_is_half_open_has_stopped_before_anot
         await eventually(lambda: sum(map(it.starts, others)) > before + 100)
 
 
-@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.mark.parametrize("way", ["up", pytest.param("down", marks=pytest.mark.thorough)])
 async def test_an_instance_that_is_cut_off_in_one_direction_has_stopped_before_another_starts(
     scene: MakeScene, way: Way
 ) -> None:
@@ -180,7 +180,7 @@ async def test_an_instance_that_is_cut_off_in_one_direction_has_stopped_before_a
         it.proxy.thaw()
 
 
-@pytest.mark.parametrize("what", ["PURGE", "DELETE"])
+@pytest.mark.parametrize("what", [pytest.param("PURGE", marks=pytest.mark.thorough), "DELETE"])
 async def test_a_lost_bucket_makes_no_second_owner_of_anything(
     scene: MakeScene, js: RawJetStream, what: str
 ) -> None:

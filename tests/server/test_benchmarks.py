@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 ALIKE = {
-    "beside", "body", "default", "in_flight", "keys", "ordered", "outputs", "real", "shards", "throughput", "tracing", "traced", "work",
+    "batches", "beside", "body", "default", "in_flight", "keys", "ordered", "latency", "outputs", "real", "real_outputs", "requests", "shards", "throughput", "tracing", "traced", "work",
 }  # fmt: skip
 """Sections whose contenders and figures are those of others, with other values."""
 

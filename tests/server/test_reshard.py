@@ -219,7 +219,7 @@ async def test_three_servers_keep_the_order_though_the_leader_dies(
         ledger.add()
         ledger.add()
         await owning(ledger, 1, 4)
-        load = asyncio.create_task(ledger.publish(4_000, KEYS, 12.0))
+        load = asyncio.create_task(ledger.publish(2_000, KEYS, 8.0))
         await eventually(lambda: ledger.progress() > 200)
         await resized(ledger, 8)
         resize = ledger.project.start("shard", "resize", "LEDGER", "4")
@@ -263,7 +263,15 @@ async def test_shards_are_not_changed_while_a_replica_is_behind(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["freeze past the lease", "kill server", "kill server and owner", "stop"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "freeze past the lease",
+        "kill server and owner",
+        pytest.param("kill server", marks=pytest.mark.thorough),
+        pytest.param("stop", marks=pytest.mark.thorough),
+    ],
+)
 async def test_faults_on_the_way_cost_time_alone(
     make_ledger: MakeLedger, js: RawJetStream, fault: str
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast, overload
 import anyio
 
 T = TypeVar("T")
-SOONEST, LATEST = 0.01, 0.05
+SOONEST, LATEST = 0.01, 0.2
 """Seconds until the next look. Many of these wait at once, and a look may cost the server an answer."""
 
 
@@ -60,8 +60,8 @@ def until(predicate: Callable[[], T], *, within: float = 60.0) -> T:
 
 
 def _pause(began: float) -> float:
-    """A twentieth of the time that has been waited, within bounds."""
-    return min(max(SOONEST, (time.monotonic() - began) / 20), LATEST)
+    """A tenth of the time that has been waited, within bounds."""
+    return min(max(SOONEST, (time.monotonic() - began) / 10), LATEST)
 
 
 def _sentence(within: float, last: object, cause: Exception | None) -> str:

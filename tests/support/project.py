@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from textwrap import dedent
@@ -58,6 +59,8 @@ class Project:
         if nats is not None:
             self.environment["NATS_URL"] = nats
         self._started: list[RunnerProcess] = []
+        self._notes: list[dict[str, Any]] = []
+        self._notes_read = 0
         (root / "functions").mkdir(parents=True, exist_ok=True)
         (root / "streams").mkdir(exist_ok=True)
         (root / "functions" / "__init__.py").touch()
@@ -136,13 +139,13 @@ class Project:
 
     def journal(self, what: str | None = None) -> list[dict[str, Any]]:
         """What handlers noted so far, oldest first; with `what`, those notes alone."""
-        file = self.root / "journal.jsonl"
-        if not file.exists():
-            return []
-        notes = [
-            json.loads(line) for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")
-        ]
-        return [note for note in notes if what is None or note["what"] == what]
+        with suppress(FileNotFoundError), (self.root / "journal.jsonl").open("rb") as file:
+            file.seek(self._notes_read)
+            new = file.read()
+            whole = new[: new.rfind(b"\n") + 1]  # tests look often, and some handlers note thousands
+            self._notes_read += len(whole)
+            self._notes += map(json.loads, whole.splitlines())
+        return [note for note in self._notes if what is None or note["what"] == what]
 
     def close(self) -> None:
         """Destroy whatever still runs."""

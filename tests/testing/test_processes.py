@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -38,9 +39,22 @@ def work(job: int, kind: str, ctx: Context[int]) -> list[int]:
     return [job * 2, os.getpid(), ctx.state]
 
 
+@lifespan
+async def with_a_thread() -> AsyncGenerator[tuple[int, int], None]:
+    """Gives the priority while it begins, and a thread that has begun with it."""
+    ends = threading.Event()
+    thread = threading.Thread(target=ends.wait)
+    thread.start()
+    assert thread.native_id is not None
+    yield os.nice(0), thread.native_id
+    ends.set()
+    thread.join()
+
+
 @consume("nice.{kind}", output="done.{kind}", executor="process")
-def niceness(job: int) -> int:
-    return os.nice(0)
+def niceness(job: int, ctx: Context[tuple[int, int]]) -> list[int]:
+    before, thread = ctx.state
+    return [before, os.nice(0), os.getpriority(os.PRIO_PROCESS, thread)]
 
 
 @lifespan
@@ -105,10 +119,13 @@ async def test_one_that_no_other_process_can_import_runs_here_and_that_is_told(
 
 
 async def test_it_has_a_lower_priority_than_the_loop_of_its_functions(jetrunner: Jetrunner) -> None:
-    async with jetrunner(niceness) as app:
+    """Once it has begun, and so have the threads that began with it."""
+    usual = os.nice(0)
+    async with jetrunner(niceness, with_a_thread) as app:
         await app.publish("nice.a", 1)
         await app.settled()
-        assert (await app.outputs("done.a"))[0].decode() == min(19, os.nice(0) + 10)
+        lower = min(19, usual + 10)
+        assert (await app.outputs("done.a"))[0].decode() == [usual, lower, lower]
 
 
 async def test_a_process_that_cannot_begin_is_told_before_a_message_waits_for_it(
