@@ -80,7 +80,7 @@ async def test_a_command_waits_for_a_leader_says_so_at_once_and_goes_on(
     began = time.monotonic()
     process = world.project.start(*command)
     await process.seen("waiting: the cluster has no leader that answers; at most 30s")
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 25
     world.back()
     code = await process.ended(within=60)
     assert "no stream captures" not in process.output

@@ -358,6 +358,6 @@ async def test_a_hundred_functions_far_from_their_server_end_within_the_drains_t
         stopped = time.monotonic()
         process.terminate()
         await process.seen("cancelling what still runs: 1", within=60)
-        assert time.monotonic() - stopped < 10
+        assert time.monotonic() - stopped < 20
         assert await process.ended(within=60) == 0
-        assert time.monotonic() - stopped < 25  # one by one: forty
+        assert time.monotonic() - stopped < 30  # one by one: forty

@@ -223,7 +223,7 @@ async def test_a_large_body_costs_linear_time() -> None:
         return time.process_time() - began
 
     # Joined anew at each of its 2,048 reads, it would copy 64 GB.
-    assert await seconds(64 << 20) < 2
+    assert await seconds(64 << 20) < 8
 
 
 async def test_a_sink_that_fails_costs_its_own_frame_alone(caplog: pytest.LogCaptureFixture) -> None:

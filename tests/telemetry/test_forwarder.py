@@ -51,4 +51,4 @@ def test_a_collector_that_is_away_or_hangs_costs_no_export_and_no_time() -> None
             ):
                 assert {post(here, b"") for _ in range(3 * MOST)} == {200}
                 until(lambda forward=forward: forward.lost > 0)  # type: ignore[misc]
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 9

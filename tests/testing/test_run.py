@@ -74,7 +74,7 @@ async def test_retries_of_hours_take_no_time(jetrunner: Jetrunner) -> None:
         await app.publish("orders.late", Order("o-1", 100))
         await app.settled()
         assert [each.decode(Receipt) for each in await app.outputs("receipts.late")] == [Receipt("o-1", 3)]
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 async def test_what_is_given_up_is_told_with_its_reason(jetrunner: Jetrunner) -> None:
