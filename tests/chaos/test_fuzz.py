@@ -319,7 +319,7 @@ async def test_whatever_is_read_from_the_socket_ends_reading_only_as_a_protocol_
         )
         data = bent(luck, stream)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while data:
                     size = luck.choice((1, 7, 64, 4_096))
                     await wire.reader.parse(data[:size])

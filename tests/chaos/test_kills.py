@@ -89,7 +89,7 @@ async def test_every_message_is_handled_or_dead_lettered_and_none_is_blamed(
     began = time.monotonic()
     world = World(make_project(functions={"orders": CHARGE}, nats=nats_server.url), nats_server)
     project = world.project
-    await eventually(lambda: js.consumer("ORDERS", "shop-charge"), within=20)
+    await eventually(lambda: js.consumer("ORDERS", "shop-charge"), within=60)
     faults = luck.sample(["runner"] * runner_kills + ["server"] * server_kills, runner_kills + server_kills)
     moments = sorted(luck.uniform(0.02, 1.0) * seconds for _ in faults)
     publishing = asyncio.create_task(publish(js, count, seconds))

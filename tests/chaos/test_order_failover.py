@@ -48,7 +48,7 @@ async def test_shards_move_in_milliseconds(
     samples = [each for _ in range(ends) for each in await failover.end(end, luck)]
     failover.stop()
     await loading
-    await ledger.settled(within=30)
+    await ledger.settled(within=60)
     ledger.ended = [process for process in ledger.ended if process.code != -signal.SIGKILL]
     await ledger.close()
     found = await ledger.judge()

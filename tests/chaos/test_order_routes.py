@@ -75,7 +75,7 @@ async def test_messages_keep_their_order_whatever_happens_between_the_servers(
                 await routes.kinds[kind](seconds)
                 healed = time.monotonic()
                 routes.over()
-            await ledger.settled(within=45)
+            await ledger.settled(within=90)
             restarting.cancel()
         took = time.monotonic() - healed
         await ledger.close()

@@ -74,9 +74,9 @@ async def test_requests_are_answered_or_told_whatever_happens_to_instances(
     faults = 150 if long else 8
     async with connect(nats_server.url) as one, connect(nats_server.url) as other:
         quotes, charges, more = (
-            Load(one, "quote", timeout=TIMEOUT, a_second=200),
+            Load(one, "quote", a_second=200),
             Load(one, "charge", timeout=TIMEOUT, a_second=100),
-            Load(other, "quote", timeout=TIMEOUT, a_second=50),
+            Load(other, "quote", a_second=50),
         )
         async with quotes.running(), charges.running(), more.running(), asyncio.TaskGroup() as tasks:
             under_way: set[asyncio.Task[None]] = set()
@@ -99,5 +99,6 @@ async def test_requests_are_answered_or_told_whatever_happens_to_instances(
     ran = Counter(note["number"] for note in project.journal("charge"))
     assert [number for number, times in ran.items() if times > 1] == []
     assert charges.asked - len(charges.failed) <= len(ran)
-    assert slowest["idempotent"] < 2
-    assert slowest["other"] < TIMEOUT + 1
+    stood = max(load.stood for load in (quotes, charges, more))
+    assert slowest["idempotent"] < 2 + stood
+    assert slowest["other"] < TIMEOUT + 1 + stood

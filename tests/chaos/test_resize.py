@@ -48,7 +48,7 @@ async def test_messages_of_a_key_keep_their_order_while_their_shards_change_what
             load = tasks.create_task(ledger.publish(count, keys, seconds))
             tasks.create_task(faults.trouble(number, seconds, without=[OLDER]))
             tasks.create_task(resize(load))
-        await ledger.settled(within=120 if long else 30)
+        await ledger.settled(within=120 if long else 60)
         await ledger.close()
         found = await ledger.judge()
     tell(

@@ -48,7 +48,7 @@ class Deploy:
         """Replace every instance; the new one is ready before the old one is told to stop, or is killed."""
         for before in list(self.ledger.instances):
             after = self.ledger.add(release=release)
-            await after.process.seen("ready: ", within=30)
+            await after.process.seen("ready: ", within=60)
             if killed:
                 self.ledger.kill_now(before)
                 self.kills += 1
@@ -59,7 +59,7 @@ class Deploy:
         self.ledger.instances.remove(instance)
         self.ledger.unexpected(instance)
         instance.process.terminate()
-        assert await instance.process.ended(within=40) == 0, instance.process.output
+        assert await instance.process.ended(within=60) == 0, instance.process.output
 
 
 async def test_the_previous_release_gives_way_to_this_one_and_comes_back(
@@ -96,7 +96,7 @@ async def test_the_previous_release_gives_way_to_this_one_and_comes_back(
     def audited() -> bool:
         return len({each["number"] for each in project.journal("audit")}) == count
 
-    await eventually(audited, within=30)
+    await eventually(audited, within=60)
     await ledger.close()
     found = await ledger.judge()
     again = [

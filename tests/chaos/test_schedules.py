@@ -52,7 +52,7 @@ async def test_the_output_of_each_firing_stands_once(
     await js.create("BEATS", ["beats.*"], duplicate_window=15 * 60 * 10**9)
     project = make_project(functions={"beat": BEAT}, nats=nats_server.url)
     instances: list[RunnerProcess] = [project.start("run") for _ in range(3)]
-    await eventually(lambda: js.messages("BEATS"), within=30)
+    await eventually(lambda: js.messages("BEATS"), within=60)
     faults = [(luck.uniform(0.02, 1.0) * seconds, "server") for _ in range(server_kills)]
     faults += [((number + luck.random()) * 2, "instance") for number in range(instance_kills)]
     codes: list[int | None] = []

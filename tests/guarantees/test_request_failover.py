@@ -64,6 +64,8 @@ class Load:
         """When each that has no answer yet was asked."""
         self.failed: list[Exception] = []
         self.asked = 0
+        self.stood = 0.0
+        """The longest time for which this process stood still."""
 
     async def _one(self, number: int) -> None:
         self.waiting[number] = began = time.monotonic()
@@ -83,9 +85,11 @@ class Load:
 
         async def ask() -> None:
             async with asyncio.TaskGroup() as tasks:
-                began = time.monotonic()
+                began = last = time.monotonic()
                 while going:
-                    while self.asked < (time.monotonic() - began) * self._a_second:
+                    now = time.monotonic()
+                    self.stood, last = max(self.stood, now - last), now
+                    while self.asked < (now - began) * self._a_second:
                         tasks.create_task(self._one(self.asked))
                         self.asked += 1
                     await asyncio.sleep(0.002)
