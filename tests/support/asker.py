@@ -72,7 +72,7 @@ class Asker:
         self.send(subject, body, header, reply)
         return future
 
-    async def ask(self, subject: str, body: bytes = b"", header: bytes = b"", within: float = 60.0) -> Answer:
+    async def ask(self, subject: str, body: bytes = b"", header: bytes = b"", within: float = 20.0) -> Answer:
         """Ask, and wait for the answer."""
         async with asyncio.timeout(within):
             return await self.asked(subject, body, header)

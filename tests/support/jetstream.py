@@ -69,7 +69,7 @@ class RawJetStream:
         finally:
             await client.close()
 
-    async def api(self, subject: str, body: object = None, *, within: float = 60.0) -> dict[str, Any]:
+    async def api(self, subject: str, body: object = None, *, within: float = 20.0) -> dict[str, Any]:
         """Call `$JS.API.<subject>`; ApiError when the server refuses.
 
         Asked again every half second: an answer is lost when the server is killed, or not led yet. A deletion is asked
@@ -120,7 +120,7 @@ class RawJetStream:
         body: object = b"",
         headers: Mapping[str, str] | None = None,
         *,
-        within: float = 60.0,
+        within: float = 20.0,
     ) -> int:
         """Publish and return the confirmed sequence. Bytes and str go as they are, everything else as JSON."""
         data = (
