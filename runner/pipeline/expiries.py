@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from runner.bindings import Binding
 from runner.core import identity
 from runner.core.history import StreamState
+from runner.core.news import News
 from runner.errors import JetrunnerError
 from runner.jetstream import openevents
 from runner.jetstream.concurrent import map_concurrently
@@ -46,6 +47,7 @@ class Expiries:
         """When the stream of the schedules was made, and how often it had become another at the last check."""
         self._look_at = 0.0
         self._looks = False
+        self._news = News()
         self._tasks = runtime.tasks
 
     async def schedule(self, event: SplitEvent, beginning: str) -> bool:
@@ -64,9 +66,10 @@ class Expiries:
         try:
             batches = await openevents.unscheduled(self._connection, self._project, self._function)
             await map_concurrently(self._mend, batches)
+            self._news.over()
         except JetrunnerError as error:
             self._look_at = time.monotonic() + RETRY_SECONDS
-            log.warning("%s: cannot look for lost ends of its events: %s", self._function, error)
+            self._news.warn(log, "%s: cannot look for lost ends of its events: %s", self._function, error)
         finally:
             self._looks = False
 
