@@ -140,7 +140,7 @@ async def test_the_shards_of_an_ordered_function_are_summed_over_its_instances(
     for number in range(7):
         await js.publish(f"ledger.k{number}.posted", b"goes")
     await js.publish("ledger.k1.refused", b"of no interest")
-    assert (post()["pending"], post()["in_flight"]) == (200 - 4 * ROOM + 7, 4 * ROOM)
+    await eventually(lambda: (post()["pending"], post()["in_flight"]) == (200 - 4 * ROOM + 7, 4 * ROOM))
     for runner in runners:
         runner.kill()
     left_alone = post()
