@@ -212,7 +212,7 @@ async def test_every_server_of_a_cluster_that_a_message_passes_has_its_span(
     async with RawJetStream.connect(other.url) as js:
 
         async def stored() -> int:
-            return await js.publish("orders.a", b"x", SAMPLED)
+            return await js.publish("orders.a", b"x", SAMPLED, within=10)
 
         await eventually(stored)
     spans = await shop.spans(2)
