@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies
+from hypothesis import HealthCheck, given, settings, strategies
 
 from tests.support.certificates import Certificates
 from tests.support.cluster import Cluster
@@ -22,6 +22,10 @@ from tests.support.server import NatsServer
 # Compiling all tests and all packages anew takes 8 s of CPU in each process of tests, and 0.2 s in each that they start.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# How long an example takes says nothing on a machine that others use, too.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 
 @settings(max_examples=1, database=None)

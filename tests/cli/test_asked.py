@@ -46,7 +46,7 @@ async def test_an_instance_that_fails_and_one_that_is_slow_are_told_of(
     assert "jetrunner_asked" not in nothing
     async with asking(nats_server.url) as asker:
 
-        async def two_are_left_out() -> str:
+        async def two_are_left_out() -> bool:
             await asyncio.gather(*(asker.ask(f"offers.{number}", within=60) for number in range(50)))
             told = (await health(port, "/metrics"))[1]
             states = [
@@ -55,11 +55,14 @@ async def test_an_instance_that_fails_and_one_that_is_slow_are_told_of(
             assert sum(states) == 5
             assert ejections(told, "latency") >= 1
             assert ejections(told, *FAILING) >= 1
-            return told
+            are_told_of(told, project.json("status"), project.runner("status").stdout)
+            return True
 
-        told = await eventually(two_are_left_out, within=90)
-        status = project.json("status")
-        text = project.runner("status").stdout
+        await eventually(two_are_left_out, within=120)  # another may be slow for a moment, too
+
+
+def are_told_of(told: str, status: Any, text: str) -> None:
+    """Of five instances one is slow, and one fails."""
     weights = [number(told, f'jetrunner_asked_weight{{{LABEL},state="{state}"}}') for state in STATES]
     assert sum(weights) == 10
     assert number(told, f"jetrunner_asked_outstanding{{{LABEL}}}") == 0

@@ -137,6 +137,7 @@ async def test_one_is_shown_whole(till: Till) -> None:
 
 async def test_one_goes_back_to_its_function_alone_as_the_message_it_was(till: Till) -> None:
     await till.kill_off("odd", body=b"12345", headers={"Tenant": "acme", "Nats-Msg-Id": "mine"})
+    await eventually(lambda: till.project.journal("audit"))
     till.mend()
     done = till.project.json("deadletter", "redrive", "1")
     assert {**done["redriven"][0], "trace_id": ""} == {

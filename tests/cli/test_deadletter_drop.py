@@ -74,7 +74,7 @@ class Asking:
     def answer(self, answer: bytes) -> tuple[int, str, str]:
         """Exit code, and what it has said."""
         os.write(self._master, answer)
-        out, err = self._process.communicate(timeout=30)
+        out, err = self._process.communicate(timeout=60)
         return self._process.returncode, out.decode(), (self._asked + err).decode()
 
 

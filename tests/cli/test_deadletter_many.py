@@ -62,7 +62,7 @@ async def stacks(make_project: Callable[..., Project], make_server: Callable[...
             if at % 500:
                 await js.client.publish(subject, b"{}", headers=headers)
             else:  # the server drops what it cannot store as fast as it comes
-                await js.client.request(subject, b"{}", headers=headers, timeout=10)
+                await js.client.request(subject, b"{}", headers=headers, timeout=60)
         assert await js.count("DEADLETTERS") == MANY
         yield Stacks(make_project(nats=server.url), js, port)
 

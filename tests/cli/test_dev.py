@@ -14,7 +14,7 @@ import pytest
 from runner.telemetry.receiver import Receiver
 from tests.support.dev import ORDERS, SHOP, arguments, said, started, version
 from tests.support.eventually import until
-from tests.support.project import Project
+from tests.support.project import Project, write
 
 pytestmark = pytest.mark.server
 LEDGER = """
@@ -48,7 +48,7 @@ def shop(make_project: Callable[..., Project]) -> Project:
 def edit(project: Project, old: str, new: str) -> float:
     """Change the function's file; when."""
     file = project.root / "functions" / "shop.py"
-    file.write_text(file.read_text().replace(old, new))
+    write(file, file.read_text().replace(old, new))
     return time.monotonic()
 
 
@@ -205,7 +205,7 @@ def test_another_number_of_shards_is_told_and_stops_nothing(make_project: Callab
     dev = started(project)
     assert version(project) == 1
     file = project.root / "streams" / "orders.toml"
-    file.write_text(file.read_text().replace("count = 2", "count = 4"))
+    write(file, file.read_text().replace("count = 2", "count = 4"))
     dev.line(
         r"error: stream ORDERS stays as it is \(streams/orders.toml\): shards: .*`runner shard resize ORDERS 4`"
     )

@@ -19,6 +19,7 @@ from runner import devserver
 from runner.errors import UsageError
 from runner.process import devport, natsserver
 from tests.support.dev import ORDERS, SHOP, arguments, descendants, started, version
+from tests.support.eventually import until
 from tests.support.port import free_port
 from tests.support.project import Project
 from tests.support.server import NatsServer
@@ -97,7 +98,9 @@ def test_its_port_stays_the_projects(shop: Project) -> None:
     assert first.wait() == 0
     second = started(shop)
     assert second.stderr[0].split()[-1] == url
+    (server,) = (pid for pid in descendants(second.pid) if "nats-server" in Path(arguments(pid)[0]).name)
     second.kill()
+    until(lambda: not Path(f"/proc/{server}").exists())
     shutil.rmtree(shop.root / ".jetrunner")  # as `git clean` does
     assert started(shop).stderr[0].split()[-1] == url
 
@@ -208,7 +211,7 @@ def script(
         env=shop.environment | environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

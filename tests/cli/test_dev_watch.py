@@ -81,7 +81,7 @@ def test_a_module_outside_of_the_project_is_watched(shop: Callable[[str], Projec
     code = write(tmp_path / "libraries" / "src" / "common" / "rates.py", "VERSION = 1\n")
     dev = started(project, PYTHONPATH=str(tmp_path / "libraries" / "src"))
     assert version(project) == 1
-    code.write_text("VERSION = 2\n")
+    replace(code, "VERSION = 2\n")
     dev.line(f"dev {code} changed")
     said(dev, "dev ready in", 2)
     assert version(project) == 2
@@ -94,7 +94,7 @@ def test_a_mistake_in_such_a_module_is_mended_there(shop: Callable[[str], Projec
     code = write(folder / "rates.py", "VERSION = = 1\n")
     dev = project.start("dev", PYTHONPATH=str(tmp_path / "libraries"))
     dev.line("waiting for a change")
-    code.write_text("VERSION = 1\n")
+    replace(code, "VERSION = 1\n")
     dev.line("dev ready in")
     assert version(project) == 1
 
@@ -107,7 +107,7 @@ def test_a_module_that_comes_later_is_noticed(shop: Callable[[str], Project]) ->
     code = write(project.root / "rates" / "eu" / "table.py", "VERSION = 1\n")
     dev.line("dev ready in")
     assert version(project) == 1
-    code.write_text("VERSION = 2\n")
+    replace(code, "VERSION = 2\n")
     said(dev, "dev ready in", 2)
     assert version(project) == 2
 
@@ -117,7 +117,7 @@ def test_a_module_that_a_handler_imports_late_is_watched(make_project: Callable[
     code = write(project.root / "rates" / "lazy.py", "VERSION = 1\n")
     dev = started(project)
     assert version(project) == 1
-    code.write_text("VERSION = 2\n")
+    replace(code, "VERSION = 2\n")
     said(dev, "dev ready in", 2)
     assert version(project) == 2
 
@@ -140,7 +140,7 @@ def test_what_is_no_code_of_the_projects_is_no_change(shop: Callable[[str], Proj
         "data.csv",
     ):
         write(project.root / file, "x = 1\n")
-    code.write_text("VERSION = 2\n")
+    replace(code, "VERSION = 2\n")
     said(dev, "dev ready in", 2)
     assert version(project) == 2
     assert [line for line in dev.stderr if "changed" in line] == ["dev rates/table.py changed"]
@@ -172,7 +172,7 @@ def test_without_watchfiles_it_runs_and_says_once_that_nothing_reloads(
     dev = started(project)
     assert dev.stderr[0].startswith("dev watchfiles is missing: a change needs a new start")
     assert dev.stderr[1].startswith("dev NATS at")
-    code.write_text("VERSION = 2\n")
+    replace(code, "VERSION = 2\n")
     time.sleep(1.5)  # nothing happens, which has no event
     assert version(project) == 1
     dev.interrupt()

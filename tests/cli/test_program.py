@@ -221,7 +221,7 @@ def test_ctrl_c_ends_with_130(make_project: Callable[..., Project], nats_server:
     publishing.stdin.flush()
     assert b"no stream captures" in publishing.stderr.readline()
     publishing.send_signal(signal.SIGINT)
-    publishing.communicate(timeout=10)
+    publishing.communicate(timeout=60)
     assert publishing.returncode == 130
 
 

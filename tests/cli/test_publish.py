@@ -170,7 +170,7 @@ async def test_a_reader_that_has_seen_enough_ends_it(project: Project, orders: R
         env=project.environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.stdout == "ORDERS:1\n"

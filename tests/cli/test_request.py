@@ -56,7 +56,7 @@ async def test_a_body_comes_from_a_file_or_from_standard_input(project: Project)
 async def test_json_tells_body_and_time_of_each_answer(project: Project) -> None:
     done = await asyncio.to_thread(project.json, "request", "greet.ada", "{}")
     assert done["body"] == {"hello": "ada", "said": {}, "tenant": None}
-    assert 0 < done["milliseconds"] < 10_000
+    assert 0 < done["milliseconds"] < 60_000
     assert (await asyncio.to_thread(project.json, "request", "none"))["body"] is None
     assert (await asyncio.to_thread(project.json, "request", "raw"))["body"] == "\\xffbytes"
 

@@ -139,7 +139,7 @@ async def test_fire_stores_a_firing_that_one_instance_runs(project: Project, js:
     (ran,) = await eventually(lambda: project.journal("nightly"))
     assert ran["sequence"] == done["seq"]
     due = at(ran["due"])
-    assert abs((datetime.now(UTC) - due).total_seconds()) < 30
+    assert abs((datetime.now(UTC) - due).total_seconds()) < 60
     assert due.utcoffset() in (timedelta(hours=1), timedelta(hours=2)), "in the time zone of its schedule"
     assert project.runner("schedule", "fire", "nightly").stdout.startswith("JETRUNNER:")
 

@@ -75,7 +75,7 @@ async def test_metrics_count_events_that_wait_and_parts_that_are_missing_or_late
     make_project: Callable[..., Project], nats_server: NatsServer, js: RawJetStream
 ) -> None:
     project = make_project(
-        functions={"sales": FUNCTIONS.replace("EXPIRES", "8"), "often": OFTEN},
+        functions={"sales": FUNCTIONS.replace("EXPIRES", "15"), "often": OFTEN},
         streams={"sales": STREAM},
         nats=nats_server.url,
     )

@@ -77,8 +77,16 @@ async def test_an_hours_figures_outlive_the_instances_and_are_those_of_the_metri
     await second.seen("ready: ")
     await js.publish("orders.ok", b"x")
     await eventually(lambda: of(project)["hour"]["settled"] == 21)
-    assert of(project)["acked"] == 1
-    text = project.runner("status", JETRUNNER_OBJECTIVE=OBJECTIVE).stdout.partition("\n\n")[2].splitlines()
+    await eventually(lambda: of(project)["acked"] == 1)
+
+    def shown() -> list[str]:
+        told = (
+            project.runner("status", JETRUNNER_OBJECTIVE=OBJECTIVE).stdout.partition("\n\n")[2].splitlines()
+        )
+        assert told[1].split()[1] == "21"
+        return told
+
+    text = await eventually(shown)
     assert text[0].split() == [
         *[
             "LAST",

@@ -61,9 +61,13 @@ async def test_what_waits_for_a_retry_is_not_in_flight(
     for number in range(5):
         await js.publish(f"orders.{'later' if number < 3 else 'work'}.{number}", b"x")
     await eventually(lambda: waits(project) == (0, 2, 3))
-    heads, row, *_ = project.runner("status").stdout.replace("1 instance", "1").splitlines()
-    told = dict(zip(heads.replace("IN FLIGHT", "FLIGHT").split(), row.split(), strict=False))
-    assert (told["FLIGHT"], told["RETRYING"]) == ("2", "3")
+
+    def is_shown() -> bool:
+        heads, row, *_ = project.runner("status").stdout.replace("1 instance", "1").splitlines()
+        told = dict(zip(heads.replace("IN FLIGHT", "FLIGHT").split(), row.split(), strict=False))
+        return (told["FLIGHT"], told["RETRYING"]) == ("2", "3")
+
+    await eventually(is_shown)
     first.kill()
     assert waits(project) == (0, 5, 0), "nobody knows which of them wait"
     second = project.start("run")
@@ -104,7 +108,7 @@ async def test_an_instance_knows_functions_that_the_code_at_hand_does_not(projec
     project.function("shop", OTHERS + GONE)
     await project.start("run").seen("ready")
     project.function("shop", OTHERS)
-    assert [each["gone"] for each in project.json("status")["functions"]] == [False, False]
+    await eventually(lambda: [each["gone"] for each in project.json("status")["functions"]] == [False, False])
 
 
 async def test_delayed_publishes_are_counted(project: Project, js: RawJetStream) -> None:

@@ -38,7 +38,7 @@ def on_terminal(project: Project, *arguments: str, columns: int = 80) -> list[st
     except OSError:  # the other end is closed
         pass
     os.close(master)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     return said.decode().replace("\r\n", "\n").splitlines()
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ SHOP = """
         return body
 """
 PAYMENTS = 'name = "PAYMENTS"\nsubjects = ["payments.*"]\n'
-TRACED = {"OTEL_TRACES_EXPORTER": "otlp"}
+TRACED = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_TIMEOUT": "60000"}
+TRIES = 3
+"""What is published is gone in a moment, and its span lost where nobody takes that then: a machine may stand still, once."""
 
 
 @pytest.fixture
@@ -59,17 +62,21 @@ def test_dev_keeps_the_trace_of_a_message_from_its_publish_on(shop: Project) -> 
     elsewhere = {**TRACED, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
     dev = started(shop, **elsewhere)
     shop.environment |= TRACED
-    assert shop.runner("publish", "orders.one", "x").code == 0
-    trace_id = dev.line("✓  charge  ORDERS:1").rpartition("runner trace ")[2]
-    done = shown(shop, "ORDERS:1", lines=6)
+    for number in range(1, TRIES + 1):
+        message = f"ORDERS:{number}"
+        assert shop.runner("publish", "orders.one", "x").stdout == f"{message}\n"
+        trace_id = dev.line(f"✓  charge  {message}").rpartition("runner trace ")[2]
+        done = shown(shop, message, lines=5)
+        if "send orders.one" in done.stdout:
+            break
     head, publish, first, second, output, failure = done.stdout.splitlines()
     assert head.startswith(f"trace {trace_id}, 4 spans, 2 services, ")
     assert publish.startswith("shop    send orders.one")
     # 120 columns into a pipe: if the attempt had to wait, the rest of the line is cut.
     noted = r"(retry, again in 0.3 s: Val|after [\d.]+ m?s, retry, ag.*…$)"
-    assert re.match(rf"charge  └ ✗ charge #1 .*ORDERS:1, {noted}", first)
-    assert re.match(r"charge  └ charge #2 .*·+\S* .*ORDERS:1, after [\d.]+ m?s, ack$", second)
-    assert re.match(r"charge    └ send payments.one .*PAYMENTS:1$", output)
+    assert re.match(rf"charge  └ ✗ charge #1 .*{message}, {noted}", first)
+    assert re.match(rf"charge  └ charge #2 .*·+\S* .*{message}, after [\d.]+ m?s, ack$", second)
+    assert re.match(rf"charge    └ send payments.one .*PAYMENTS:{number}$", output)
     place = shop.root / "functions" / "shop.py"
     assert failure == f"✗ charge #1: ValueError: the bank is closed, at {place}:7 in charge"
     assert done.stderr == ""
@@ -96,19 +103,34 @@ asyncio.run(main())
 def test_dev_keeps_what_a_program_in_its_folder_publishes(shop: Project) -> None:
     dev = started(shop, **TRACED, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}")
     environment = {name: text for name, text in shop.environment.items() if not name.startswith("OTEL_")}
-    subprocess.run([sys.executable, "-c", PROGRAM], cwd=shop.root, env=environment, check=True, timeout=30)
-    dev.line("✓  charge  ORDERS:1")
-    assert re.search(r"^shop +send orders.two ", shown(shop, "ORDERS:1", lines=6).stdout, re.MULTILINE)
+    for number in range(1, TRIES + 1):
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM], cwd=shop.root, env=environment, check=True, timeout=60
+        )
+        dev.line(f"✓  charge  ORDERS:{number}")
+        told = shown(shop, f"ORDERS:{number}", lines=5).stdout
+        if "send orders.two" in told:
+            break
+    assert re.search(r"^shop +send orders.two ", told, re.MULTILINE)
 
 
 def test_dev_sends_on_to_a_collector_what_it_keeps(shop: Project) -> None:
     with Receiver() as receiver:
         dev = started(shop, **TRACED, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
         shop.environment |= TRACED
-        assert shop.runner("publish", "orders.one", "x").code == 0
-        dev.line("✓  charge  ORDERS:1 .*  http://localhost:16686/trace/[0-9a-f]{32}$")
-        receiver.wait(lambda spans: sum(each.name == "charge" for each in spans) == 2, 20)
-        assert "2 services" in shown(shop, "ORDERS:1", lines=5).stdout
+
+        def whole(trace: str) -> bool:
+            spans = receiver.trace(trace)
+            return sum(each.name == "charge" for each in spans) == 2 and "2 services" in told
+
+        for number in range(1, TRIES + 1):
+            assert shop.runner("publish", "orders.one", "x").code == 0
+            line = dev.line(f"✓  charge  ORDERS:{number} .*  http://localhost:16686/trace/[0-9a-f]{{32}}$")
+            told = shown(shop, f"ORDERS:{number}", lines=5).stdout
+            with suppress(TimeoutError):
+                receiver.wait(lambda _, line=line: whole(line[-32:]), 20)  # type: ignore[misc]
+                break
+        assert whole(line[-32:])
         began = time.monotonic()
         dev.interrupt()
         assert dev.wait() == 0

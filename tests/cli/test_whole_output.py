@@ -53,5 +53,5 @@ def test_a_command_that_stood_still_while_it_wrote_leaves_nothing_out(
         process.send_signal(signal.SIGCONT)
         with os.fdopen(reader, "rb") as file:
             text = file.read()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert len(json.loads(text)) == FUNCTIONS

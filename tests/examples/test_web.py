@@ -30,7 +30,7 @@ async def test_an_ingress_asks_for_the_airport_at_the_end_of_the_path() -> None:
 async def test_it_answers_over_http(jetrunner: Jetrunner) -> None:
     async with (
         jetrunner(state, figures, airport, airports, departed, depart) as app,
-        httpx.AsyncClient(base_url=app.http, timeout=20) as client,
+        httpx.AsyncClient(base_url=app.http, timeout=60) as client,
     ):
         usual, unknown = await client.get("/airports/HNL"), await client.get("/airports/XXX")
         assert (usual.status_code, usual.json()["departures"]) == (200, len(delays()["HNL"]))

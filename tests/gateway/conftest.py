@@ -22,6 +22,12 @@ class Here(NamedTuple):
 Serving: TypeAlias = Callable[..., AbstractAsyncContextManager[Here]]
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream of a server that stands still is waited for, where a test gives no timeout of its own."""
+    monkeypatch.setattr("runner.gateway.streams.PATIENCE_SECONDS", 60.0)
+
+
 @pytest.fixture
 def serving() -> Serving:
     """`async with serving(find, change) as (app, client)`."""
@@ -30,7 +36,7 @@ def serving() -> Serving:
     async def serving(*functions: Callable[..., Any], **options: Any) -> AsyncIterator[Here]:
         async with (
             testing.run(*functions, **options) as app,
-            httpx.AsyncClient(base_url=app.http, timeout=10) as client,
+            httpx.AsyncClient(base_url=app.http, timeout=60) as client,
         ):
             yield Here(app, client)
 

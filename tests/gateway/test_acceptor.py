@@ -52,7 +52,7 @@ async def bound() -> AsyncIterator[tuple[socket.socket, Listener]]:
 def clients(listening: socket.socket, count: int) -> Iterator[list[socket.socket]]:
     with ExitStack() as stack:
         yield [
-            stack.enter_context(socket.create_connection(listening.getsockname(), timeout=5))
+            stack.enter_context(socket.create_connection(listening.getsockname(), timeout=60))
             for _ in range(count)
         ]
 

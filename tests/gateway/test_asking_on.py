@@ -49,7 +49,7 @@ def test_a_body_that_the_handler_wrote_wrong_is_no_fault_of_the_clients() -> Non
     assert relayed(ValueError()) is None
 
 
-@reply("stock.{item}", timeout=0.3)
+@reply("stock.{item}")
 async def stock(item: str, body: int = 0) -> int:
     match item:
         case "reject":
@@ -58,14 +58,22 @@ async def stock(item: str, body: int = 0) -> int:
             raise Retry("closed")
         case "boom":
             raise RuntimeError("a secret of the inside")
-        case "late":
-            await asyncio.sleep(30)
     return 7
+
+
+@reply("slow.stock", timeout=0.3)
+async def slow_stock() -> None:
+    await asyncio.sleep(30)
 
 
 @route("GET", "/stock/{item}")
 async def asked(item: str, ctx: Context) -> Any:
     return await ctx.request(f"stock.{item}", "no int" if item == "wrong" else 0, returns=int)
+
+
+@route("GET", "/slow")
+async def slow(ctx: Context) -> Any:
+    return await ctx.request("slow.stock", None, returns=int, timeout=60.0)
 
 
 @route("GET", "/nobody")
@@ -81,15 +89,15 @@ async def group(ctx: Context) -> Any:
 
 @pytest.mark.server
 async def test_a_client_gets_what_the_function_behind_has_answered(serving: Serving) -> None:
-    async with serving(stock, asked, nobody, group) as (_, client):
+    async with serving(stock, slow_stock, asked, slow, nobody, group) as (_, client):
         got = {}
         for path in (
             "stock/tea",
             "stock/reject",
             "stock/retry",
             "stock/boom",
-            "stock/late",
             "stock/wrong",
+            "slow",
             "nobody",
             "group",
         ):
@@ -100,5 +108,5 @@ async def test_a_client_gets_what_the_function_behind_has_answered(serving: Serv
                 assert answer.json()["detail"] == "no such item"
         assert got == {
             "stock/tea": (200, None), "stock/reject": (422, None), "stock/retry": (503, "1"), "stock/boom": (500, None),
-            "stock/late": (504, None), "stock/wrong": (500, None), "nobody": (503, "1"), "group": (422, None),
+            "stock/wrong": (500, None), "slow": (504, None), "nobody": (503, "1"), "group": (422, None),
         }  # fmt: skip

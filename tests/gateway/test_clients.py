@@ -27,7 +27,7 @@ MINE = """
         return "yours"
 """
 SETTINGS = """
-    http_auth_failures = 5
+    http_auth_failures = 2
     http_trusted_proxies = ["127.0.0.1"]
     route_files = ["moved.yaml"]
     [tool.jetrunner.auth.partners]
@@ -54,7 +54,7 @@ async def gateway(
     (project.root / "moved.yaml").write_text(MOVED)
     edge = project.start("gateway", "--listen", "127.0.0.1:0", PARTNERS=f"acme={KEY}")
     address = (await edge.seen(r"HTTP at http://\S+:\d+")).partition("HTTP at ")[2].split(": ")[0]
-    async with httpx.AsyncClient(base_url=address, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=60) as client:
         yield client, edge
 
 
@@ -74,10 +74,10 @@ async def test_who_guesses_keys_has_to_wait_and_others_do_not(
         for _ in range(20):  # who shows nothing guesses nothing
             assert (await asked(None, "1.1.1.1")).status_code == 401
         guessed = [(await asked(f"guess-number-{number:06}", "1.1.1.1")).status_code for number in range(8)]
-        assert guessed == [401] * 5 + [429] * 3
+        assert guessed == [401] * 2 + [429] * 6
         refused = await asked(KEY, "1.1.1.1")
         assert refused.status_code == 429, "the right key says nothing then"
-        assert 1 <= int(refused.headers["retry-after"]) <= 12
+        assert 1 <= int(refused.headers["retry-after"]) <= 30
         assert refused.headers["content-type"] == "application/problem+json"
         assert (await asked(KEY, "2.2.2.2")).text == "yours"
         assert (await asked(KEY, "10.9.9.9")).text == "yours"

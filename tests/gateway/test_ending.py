@@ -30,6 +30,10 @@ TICKS = """
 """
 
 
+PATIENT = "from runner.gateway import listener\n\nlistener.QUIET_SECONDS = 30.0\n"
+"""A connection that is idle at the end is kept until the test has said what it has to say."""
+
+
 async def refuses(port: int) -> None:
     """Wait until no connection is taken any more."""
     while True:
@@ -43,11 +47,11 @@ async def refuses(port: int) -> None:
 async def test_events_that_are_asked_for_at_the_end_are_refused(
     make_project: Callable[..., Project], nats_server: NatsServer
 ) -> None:
-    project = make_project(functions={"ticks": TICKS}, nats=nats_server.url)
+    project = make_project(functions={"ticks": TICKS, "patient": PATIENT}, nats=nats_server.url)
     edge = project.start("gateway", "--listen", "127.0.0.1:0")
     line = await edge.seen(r"HTTP at http://\S+:\d+")
     port = int(line.partition("HTTP at ")[2].split(": ")[0].rpartition(":")[2])
-    async with asyncio.timeout(30), connected(port) as raw:
+    async with asyncio.timeout(60), connected(port) as raw:
         await raw.say(b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await raw.answer()).body == b"plain"
         edge.terminate()

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from runner import Context, Reject, Response, Retry, around, lifespan, reply, route
 from tests.gateway.conftest import Serving
+from tests.support.eventually import eventually
 from tests.support.rawhttp import Answer, connected
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -57,7 +58,7 @@ async def change(order: Order, order_id: str, ctx: Context) -> Order | None:
     return order if order.cents else None
 
 
-@route("POST", "/fail/{how}", timeout=0.3)
+@route("POST", "/fail/{how}")
 async def fail(how: str) -> Any:
     match how:
         case "reject":
@@ -66,13 +67,16 @@ async def fail(how: str) -> Any:
             raise Retry("the bank is closed", after=7)
         case "boom":
             raise RuntimeError("a secret of the inside")
-        case "late":
-            await asyncio.sleep(30)
         case "created":
             return Response({"id": 1}, status=201, headers={"Location": "/orders/1"})
         case "odd":
             return object()
     return None
+
+
+@route("POST", "/late/{how}", timeout=0.3, concurrency=1)
+async def late(how: str) -> None:
+    await asyncio.sleep(30 if how == "late" else 0)
 
 
 async def test_tokens_query_headers_and_context_are_there(serving: Serving) -> None:
@@ -118,7 +122,6 @@ async def test_a_body_is_decoded_by_its_content_type(serving: Serving) -> None:
         ("reject", 422, "no such order", None),
         ("retry", 503, "the bank is closed", "7"),
         ("boom", 500, "the function failed", None),
-        ("late", 504, "the function took too long", None),
         ("odd", 500, "the function failed", None),
     ],
 )
@@ -133,6 +136,18 @@ async def test_how_a_handler_fails_is_a_problem_without_its_secrets(
         assert "secret" not in answer.text
         assert answer.headers.get("retry-after") == after
         assert (await client.post("/fail/none")).status_code == 204, "the slot lives on"
+
+
+async def test_a_handler_that_takes_too_long_is_a_problem_too(serving: Serving) -> None:
+    async with serving(late) as (_, client):
+        answer = await client.post("/late/late")
+        assert (answer.status_code, answer.headers["content-type"]) == (504, "application/problem+json")
+        assert answer.json()["detail"] == "the function took too long"
+
+        async def is_served() -> bool:  # whoever stands still for a moment is too late once more
+            return (await client.post("/late/soon")).status_code == 204
+
+        await eventually(is_served)  # the slot lives on
 
 
 async def test_a_response_says_status_and_headers(serving: Serving) -> None:
@@ -191,7 +206,7 @@ async def test_an_output_is_stored_before_the_answer_and_once_a_key(serving: Ser
         assert len(await app.outputs("audit.orders")) == before, "a failed handler has published nothing"
 
 
-@route("GET", "/ticks/{number}", timeout=0.5)
+@route("GET", "/ticks/{number}")
 async def ticks(number: int) -> AsyncIterator[Any]:
     for at in range(number):
         yield {"n": at}
@@ -271,7 +286,7 @@ async def test_large_json_is_compressed_for_who_takes_it(serving: Serving) -> No
     async def large() -> list[str]:
         return ["abc"] * 1_000
 
-    async with serving(large) as (app, _), httpx.AsyncClient(base_url=app.http, timeout=30) as client:
+    async with serving(large) as (app, _), httpx.AsyncClient(base_url=app.http, timeout=60) as client:
         answer = await client.get("/large", headers={"Accept-Encoding": "gzip"})
         assert answer.headers["content-encoding"] == "gzip"
         assert int(answer.headers["content-length"]) < 200
@@ -322,7 +337,7 @@ async def test_a_thread_that_yields_ends_with_its_client_too(
     async with serving(threaded) as (_, client):
         async with client.stream("GET", "/threaded") as answer:
             await anext(answer.aiter_lines())
-        assert await asyncio.to_thread(ended.wait, 10)
+        assert await asyncio.to_thread(ended.wait, 60)
     assert "ignores its timeout" not in caplog.text
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.process import RunnerProcess
-from tests.support.project import Project
+from tests.support.project import Project, write
 from tests.support.server import NatsServer
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -65,7 +65,7 @@ async def gateway(project: Project, *routes: Path) -> AsyncIterator[tuple[httpx.
         .rstrip(":")
     )
     await running.seen("service2")
-    async with httpx.AsyncClient(base_url=address, headers={"Host": "example.com"}, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=address, headers={"Host": "example.com"}, timeout=60) as client:
         yield client, edge
 
 
@@ -113,9 +113,7 @@ async def test_a_file_that_another_takes_the_place_of_is_read_again(
         (project.root / "new").replace(project.root / "data")
         await edge.seen("routes were read again: 2 routes")
         assert [(await client.get(path)).status_code for path in ("/service1", "/renamed")] == [404, 200]
-        (project.root / "2" / "edge.yaml").write_text(
-            "kind: Ingress\napiVersion: networking.k8s.io/v1\nspec: 1\n"
-        )
+        write(project.root / "2" / "edge.yaml", "kind: Ingress\napiVersion: networking.k8s.io/v1\nspec: 1\n")
         await edge.seen("routes stay as they were: .*edge.yaml:")
         assert (await client.get("/renamed")).status_code == 200
     assert await asyncio.to_thread(lambda: edge.running)

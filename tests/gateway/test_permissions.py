@@ -38,6 +38,7 @@ ROUTES = """
     [[tool.jetrunner.routes]]
     path = "/events/{kind}"
     publish = "events.{kind}"
+    timeout = "60s"
 """
 USER = """
 authorization {{ users: [
@@ -67,7 +68,7 @@ async def test_they_are_enough(make_project: Callable[..., Project], tmp_path: P
             "gateway", "--listen", f"127.0.0.1:{port}", NATS_URL=nats.url_as("edge", "edge")
         )
         await gateway.seen("ready: ", within=60)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             assert (await client.get("/quotes/7")).json() == 7
             assert (await client.post("/events/a", content=b"{}")).status_code == 202
             if routed:

@@ -88,12 +88,17 @@ async def full(customer: str) -> dict[str, str]:
     return {"of": customer}
 
 
+@route("PUT", "/first/{customer}", output="full.{customer}")
+async def first(customer: str) -> dict[str, str]:
+    return {"of": customer}
+
+
 async def test_a_stream_that_does_not_answer_in_time_may_have_the_message_and_that_is_told(
     serving: Serving,
 ) -> None:
     stream = {"subjects": ["full.*"], "max_msgs": 1, "discard": "new"}
-    async with serving(full, streams={"FULL": stream}) as (_, client):
-        assert (await client.put("/full/a")).status_code == 202
+    async with serving(full, first, streams={"FULL": stream}) as (_, client):
+        assert (await client.put("/first/a")).status_code == 202
         answer = await client.put("/full/b")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert "it may have the message" in answer.json()["detail"]

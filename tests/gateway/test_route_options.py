@@ -8,6 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.proxy import Proxy
@@ -53,6 +54,14 @@ spec:
         paths:
           - {path: /slow, pathType: Exact, backend: {service: {name: slow}}}
           - {path: /ticks, pathType: Exact, backend: {service: {name: ticks}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: orders}
+spec:
+  rules:
+    - http:
+        paths:
           - {path: /orders, pathType: Exact, backend: {service: {name: orders}}}
 """
 SETTINGS = """
@@ -86,7 +95,7 @@ async def test_the_timeout_of_a_manifest_holds_for_a_function_with_route(
     make_project: Callable[..., Project], nats_server: NatsServer
 ) -> None:
     _, address = await started(make_project, nats_server.url)
-    async with httpx.AsyncClient(base_url=address, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=60) as client:
         began = time.monotonic()
         late = await client.get("/slow")
         assert late.status_code == 504
@@ -102,7 +111,7 @@ async def test_a_body_of_another_kind_is_refused_where_the_function_is_known_to_
     make_project: Callable[..., Project], nats_server: NatsServer
 ) -> None:
     _, address = await started(make_project, nats_server.url)
-    async with httpx.AsyncClient(base_url=address, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=60) as client:
         form = await client.post("/orders", data={"cents": "1"})
         assert (form.status_code, form.headers["content-type"]) == (415, "application/problem+json")
         assert (
@@ -119,8 +128,12 @@ async def test_the_timeout_of_a_route_into_a_stream_holds(
 ) -> None:
     async with Proxy.to(nats_server.port) as proxy:
         _, address = await started(make_project, proxy.url)
-        async with httpx.AsyncClient(base_url=address, timeout=20) as client:
-            assert (await client.post("/stored", json={})).status_code == 202
+        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+
+            async def stored() -> bool:  # within half a second, unless somebody stands still
+                return (await client.post("/stored", json={})).status_code == 202
+
+            await eventually(stored)
             took: list[float] = []
             while not took or (took[-1] >= 2.5 and len(took) < 3):  # without it a route waits 3 s each time
                 proxy.freeze()

@@ -23,16 +23,19 @@ SETTINGS = f"""
 [[tool.jetrunner.routes]]
 path = "/orders/{{customer}}"
 publish = "orders.{{customer}}.created"
+timeout = "60s"
 auth = ["partners", "staff"]
 cors = {{ origins = ["https://app.example.com"], headers = ["x-api-key"] }}
 [[tool.jetrunner.routes]]
 path = "/hook"
 publish = "orders.hook.created"
+timeout = "60s"
 auth = "github"
 body_limit = 100
 [[tool.jetrunner.routes]]
 path = "/open/{{customer}}"
 publish = "orders.{{customer}}.created"
+timeout = "60s"
 idempotency = "required"
 [tool.jetrunner.auth.partners]
 kind = "api_key"
@@ -61,7 +64,7 @@ async def gateway(
     edge = project.start("gateway", "--listen", "127.0.0.1:0", PARTNERS=f"acme={KEY}", GITHUB=SECRET)
     line = await edge.seen(r"HTTP at http://\S+:\d+")
     address = line.partition("HTTP at ")[2].split(": ")[0]
-    async with httpx.AsyncClient(base_url=address, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=60) as client:
         yield client, lambda: edge.output
 
 
@@ -110,7 +113,9 @@ async def test_a_function_asks_who_it_is_and_tells_pages_of_the_settings_origins
     await project.applied()
     edge = project.start("gateway", "--listen", "127.0.0.1:0", PARTNERS=f"acme={KEY}", GITHUB=SECRET)
     address = (await edge.seen(r"HTTP at http://\S+:\d+")).partition("HTTP at ")[2].split(": ")[0]
-    async with httpx.AsyncClient(base_url=address, headers={"Origin": "https://app.example.com"}) as client:
+    async with httpx.AsyncClient(
+        base_url=address, headers={"Origin": "https://app.example.com"}, timeout=60
+    ) as client:
         denied = await client.get("/mine")
         let_in = await client.get("/mine", headers={"X-Api-Key": KEY})
         assert [denied.status_code, let_in.status_code, let_in.text] == [401, 200, "yours"]

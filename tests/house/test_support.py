@@ -62,7 +62,7 @@ async def test_a_cut_proxy_breaks_connections_and_lets_them_come_back(nats_serve
     async with Proxy.to(nats_server.port) as proxy, RawJetStream.connect(proxy.url) as js:
         assert await js.streams() == []
         await proxy.cut()
-        await eventually(lambda: proxy.connections == 2 and js.client.is_connected)
+        await eventually(lambda: proxy.connections >= 2 and js.client.is_connected)
         assert await js.streams() == []
 
 

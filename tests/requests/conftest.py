@@ -13,10 +13,12 @@ from nats.aio.msg import Msg
 
 from runner.client import App, connect
 from runner.core import service
+from runner.requests import peer
 from tests.support.eventually import eventually
 from tests.support.server import NatsServer
 
 PROJECT = "shop"
+FROZEN_SECONDS = peer.FROZEN_SECONDS
 
 
 class Instance:
@@ -48,7 +50,7 @@ class Instance:
         if tell:
             await self.tell()
         for _ in range(2):  # the client's first PING overtakes what waits in its buffer
-            await self.client.flush()
+            await self.client.flush(60)
 
     async def tell(self, *, gone: bool = False) -> None:
         """Publish the news."""
@@ -116,6 +118,19 @@ async def known(app: App, *names: str) -> None:
     if not app._requester._cut:
         await app._requester._open()
     await eventually(lambda: {name for _, name in app._requester.directory.peers} >= set(names))
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that stands still for a moment is silent for every instance: here that makes none a frozen one, nor a request late."""
+    monkeypatch.setattr(peer, "FROZEN_SECONDS", 60.0)
+    monkeypatch.setattr("runner.client.REQUEST_SECONDS", 60.0)
+
+
+@pytest.fixture
+def hasty(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instance is taken for frozen as soon as it is outside of tests."""
+    monkeypatch.setattr(peer, "FROZEN_SECONDS", FROZEN_SECONDS)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.requests.conftest import Here, known
 from tests.support.eventually import eventually
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio]
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 
 async def test_an_asker_with_few_quick_requests_finds_an_instance_whose_news_were_missed(
@@ -34,7 +34,7 @@ async def test_an_asker_that_begins_without_a_connection_asks_who_is_there_on_th
     one = await instance("a", tell=False)
     nats_server.stop()
     await eventually(lambda: not app._requester._connection.is_connected)
-    asking = asyncio.create_task(app.request("quote.1", None, timeout=30.0))
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=60.0))
     await eventually(lambda: app._requester.directory.ready)
     nats_server.start()
     assert await asking == "a"

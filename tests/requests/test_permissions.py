@@ -64,7 +64,7 @@ async def test_requests_are_answered(project: Project, tmp_path: Path, taken: st
         await project.start("run").seen("ready: ")
         async with connect(nats.url_as("asker", "asker")) as app:
             for number in range(10):
-                assert await app.request(f"quote.{number}", None, returns=int, timeout=10.0) == number
+                assert await app.request(f"quote.{number}", None, returns=int, timeout=60.0) == number
     finally:
         nats.stop()
 
@@ -95,7 +95,7 @@ async def test_who_may_not_ask_whether_an_instance_lives_takes_none_for_frozen(
         await project.start("run").seen("ready: ")
         async with connect(nats.url_as("asker", "asker")) as app:
             for number in range(3):
-                assert await app.request(f"quote.{number}", None, returns=int, timeout=10.0) == number
+                assert await app.request(f"quote.{number}", None, returns=int, timeout=60.0) == number
             (callee,) = app._requester.directory.callees.values()
             assert [each.ejections for each in callee.balancer.backends.values()] == [0]
     finally:

@@ -18,7 +18,7 @@ from tests.requests.conftest import Here, known
 from tests.support.eventually import eventually
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio]
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 NOT_IDEMPOTENT = {"quote.*": False}
 
@@ -34,10 +34,10 @@ async def test_each_instance_is_asked_on_its_own_subject(app: App, instance: Her
 
 async def test_the_time_that_is_left_and_the_trace_travel_along(app: App, instance: Here) -> None:
     one = await instance("a")
-    await app.request("quote.7", None, timeout=1.5, headers={"Tenant": "acme"})
+    await app.request("quote.7", None, timeout=90.0, headers={"Tenant": "acme"})
     (asked,) = one.asked
     assert asked.headers is not None
-    assert 1_000 < int(asked.headers[service.DEADLINE]) <= 1_500
+    assert 61_000 < int(asked.headers[service.DEADLINE]) <= 90_000
     assert len(asked.headers["traceparent"]) == 55
     assert asked.headers["Tenant"] == "acme"
 
@@ -154,32 +154,37 @@ async def test_an_instance_that_fails_again_and_again_is_left_alone(app: App, in
     assert len(one.asked) < 10
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_work_of_an_instance_that_stands_still_is_done_elsewhere(app: App, instance: Here) -> None:
     one, _ = await instance("a"), await instance("b")
     await known(app, "a", "b")
     one.answer, one.answers_pings = one.silent, False
     began = time.monotonic()
     for _ in range(4):
-        assert await app.request("quote.1", None, policy="round_robin", timeout=20.0) == "b"
-    assert time.monotonic() - began < 15
+        assert await app.request("quote.1", None, policy="round_robin", timeout=60.0) == "b"
+    assert time.monotonic() - began < 50
     assert one.pings
 
 
 async def test_without_an_answer_the_asker_hears_so_in_time(app: App, instance: Here) -> None:
     one = await instance("a", subjects=NOT_IDEMPOTENT)
+    await known(app, "a")
     one.answer = one.silent
     began = time.monotonic()
     with pytest.raises(Unconfirmed, match="quote.1"):
         await app.request("quote.1", None, timeout=0.2)
     assert 0.19 < time.monotonic() - began < 15
+    await eventually(lambda: one.asked)
     assert len(one.asked) == 1
 
 
 async def test_an_answer_after_its_time_is_nobodys(app: App, instance: Here) -> None:
     one = await instance("a", subjects=NOT_IDEMPOTENT)
+    await known(app, "a")
     one.answer = one.silent
     with pytest.raises(Unconfirmed):
         await app.request("quote.1", None, timeout=0.1)
+    await eventually(lambda: one.asked)
     await one.asked[0].respond(b'"late"')
     one.answer = one.echo
     assert await app.request("quote.2", None) == "a"
@@ -187,6 +192,7 @@ async def test_an_answer_after_its_time_is_nobodys(app: App, instance: Here) -> 
 
 async def test_a_request_that_is_taken_back_leaves_nothing(app: App, instance: Here) -> None:
     one = await instance("a")
+    await known(app, "a")
     one.answer = one.silent
     for _ in range(3):
         with pytest.raises(TimeoutError):
@@ -259,11 +265,10 @@ async def test_requests_outlive_a_lost_connection_where_they_may_run_twice(
     one = await instance("a")
     assert await app.request("quote.1", None) == "a"
     one.answer = one.silent
-    asking = asyncio.create_task(app.request("quote.2", None, timeout=30.0))
+    asking = asyncio.create_task(app.request("quote.2", None, timeout=60.0))
     await eventually(lambda: len(one.asked) == 2)
-    nats_server.restart()
-    await eventually(lambda: one.client.is_connected)
     one.answer = one.echo
+    nats_server.restart()
     assert await asking == "a"
 
 
@@ -272,7 +277,7 @@ async def test_a_request_that_may_not_run_twice_is_told_that_the_connection_was_
 ) -> None:
     one = await instance("a", subjects=NOT_IDEMPOTENT)
     one.answer = one.silent
-    asking = asyncio.create_task(app.request("quote.2", None, timeout=30.0))
+    asking = asyncio.create_task(app.request("quote.2", None, timeout=60.0))
     await eventually(lambda: len(one.asked) == 1)
     nats_server.restart()
     with pytest.raises(Unconfirmed, match="connection was lost"):

@@ -11,11 +11,11 @@ import pytest
 from runner.client import App
 from runner.errors import TooLarge
 from runner.requests.outgoingrequest import Try
-from tests.requests.conftest import Here
+from tests.requests.conftest import Here, known
 from tests.support.eventually import eventually
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio]
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 
 def nothing_waits(app: App) -> None:
@@ -32,6 +32,7 @@ async def test_a_timeout_that_is_none_is_refused_and_leaves_nothing(
     app: App, instance: Here, timeout: float
 ) -> None:
     one = await instance("a")
+    await known(app, "a")
     with pytest.raises(ValueError, match=f"timeout={timeout} is not a number of seconds above 0"):
         await app.request("quote.1", None, timeout=timeout)
     assert await app.request("quote.2", None) == "a"
@@ -41,12 +42,14 @@ async def test_a_timeout_that_is_none_is_refused_and_leaves_nothing(
 
 async def test_the_longest_timeout_is_taken(app: App, instance: Here) -> None:
     await instance("a")
+    await known(app, "a")
     assert await app.request("quote.1", None, timeout=1e308) == "a"
     nothing_waits(app)
 
 
 async def test_a_request_that_cannot_be_written_leaves_the_others_alone(app: App, instance: Here) -> None:
     one = await instance("a")
+    await known(app, "a")
     one.answer = one.silent
     other = asyncio.create_task(app.request("quote.1", None, timeout=0.5))
     with pytest.raises(TooLarge):
@@ -94,6 +97,7 @@ async def test_an_error_in_the_end_of_one_request_keeps_no_other_waiting(
     app: App, instance: Here, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = await instance("a", subjects={"quote.*": False})
+    await known(app, "a")
     one.answer = one.silent
     tries = app._requester._tries
     end, broken = tries.end, iter([True])

@@ -15,7 +15,7 @@ from tests.requests.conftest import Here, known
 from tests.support.eventually import eventually
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio]
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 
 async def test_what_could_not_be_sent_in_its_time_was_not_worked_on(
@@ -39,7 +39,7 @@ async def test_what_nobody_took_after_a_lost_connection_was_not_worked_on(
     connection = app._requester._connection
     await eventually(lambda: connection.client.stats["reconnects"] == 1 and connection.is_connected)
     with pytest.raises(NoResponders, match=r"nobody answers on quote\.2"):
-        await app.request("quote.2", None, timeout=0.5)
+        await app.request("quote.2", None, timeout=3.0)
 
 
 async def test_how_often_nobody_was_there_does_not_count_against_one_that_is_overloaded(
@@ -48,7 +48,7 @@ async def test_how_often_nobody_was_there_does_not_count_against_one_that_is_ove
     await app._requester._open()
     nats_server.restart()
     await eventually(lambda: app._requester._connection.client.stats["reconnects"] == 1)
-    asking = asyncio.create_task(app.request("quote.1", None, timeout=10.0))
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=60.0))
     requester = app._requester
     await eventually(lambda: bool(requester._postponed))
     (request,) = requester._postponed
@@ -76,7 +76,7 @@ async def test_what_waits_for_a_connection_goes_to_those_that_are_there_then(
     requester = app._requester
     nats_server.stop()
     await eventually(lambda: not requester._connection.is_connected)
-    asking = asyncio.create_task(app.request("quote.1", None, timeout=20.0))
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=60.0))
     await eventually(lambda: bool(requester._postponed))
     (request,) = requester._postponed
     requester.directory.forget(requester.directory.peers["shop", "a"])
@@ -90,7 +90,7 @@ async def test_what_may_have_run_goes_to_no_release_that_is_not_idempotent_any_m
 ) -> None:
     old = await instance("old")
     old.answer = old.silent
-    asking = asyncio.create_task(app.request("quote.1", None, timeout=20.0))
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=60.0))
     await eventually(lambda: bool(old.asked))
     await old.client.close()
     requester = app._requester
@@ -112,9 +112,10 @@ async def test_what_was_refused_first_and_then_not_answered_may_have_been_worked
     for _ in range(2):  # one of them begins with the other instance
         with pytest.raises(Unconfirmed, match="may have been worked on"):
             await app.request("quote.1", None, policy="round_robin", timeout=0.3)
-    assert other.asked
+    await eventually(lambda: other.asked)
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_what_stands_still_at_one_instance_and_is_refused_by_the_other_may_have_been_worked_on(
     app: App, instance: Here
 ) -> None:
@@ -125,5 +126,6 @@ async def test_what_stands_still_at_one_instance_and_is_refused_by_the_other_may
     for _ in range(2):  # one of them begins with the instance that stands still
         with pytest.raises(Unconfirmed, match="may have been worked on"):
             await app.request("quote.1", None, policy="round_robin", timeout=1.0)
+    await eventually(lambda: one.asked and other.asked)
     subjects = {each.subject.rpartition(".quote")[0] for each in (*one.asked, *other.asked)}
     assert subjects == {"jetrunner.shop.at.a", "jetrunner.shop.at.b"}, "none went to whoever NATS picks"

@@ -12,7 +12,7 @@ from tests.requests.conftest import Here, Instance
 from tests.support.eventually import eventually
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio]
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 NOT_IDEMPOTENT = {"quote.*": False}
 
@@ -21,7 +21,7 @@ async def deployed(app: App, instance: Here) -> tuple[asyncio.Task[object], Inst
     """A request that the old release works on while it ends; the new one says `idempotent=True`."""
     old = await instance("old", subjects=NOT_IDEMPOTENT)
     old.answer = old.silent
-    asking = asyncio.create_task(app.request("quote.1", None, timeout=10.0))
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=60.0))
     await eventually(lambda: bool(old.asked))
     new = await instance("new")
     await old.tell(gone=True)
@@ -64,7 +64,7 @@ async def test_a_failure_is_not_repeated_by_a_release_that_is_no_more_idempotent
 ) -> None:
     old = await instance("old")
     old.answer = old.silent
-    asking = asyncio.create_task(app.request("quote.1", None, timeout=10.0))
+    asking = asyncio.create_task(app.request("quote.1", None, timeout=60.0))
     await eventually(lambda: bool(old.asked))
     new = await instance("new", subjects=NOT_IDEMPOTENT)
     await eventually(lambda: len(app._requester.directory.peers) == 2)

@@ -26,7 +26,7 @@ class Pulling:
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
         self._inbox = js.client.new_inbox()
 
-    async def ask(self, batch: int, expires: float = 5.0) -> None:
+    async def ask(self, batch: int, expires: float = 60.0) -> None:
         """Send one pull request."""
         if not self.messages and not self.statuses:
             await self._js.client.subscribe(self._inbox, cb=self._arrived)

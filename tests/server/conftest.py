@@ -23,6 +23,12 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": True}
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first connection waits for a server that stands still, where a test does not say how long."""
+    monkeypatch.setitem(vars(connect)["__wrapped__"].__kwdefaults__, "patience", 60.0)
+
+
 @pytest.fixture(params=["fast", "plain"])
 def wire(request: pytest.FixtureRequest) -> str:
     """Which wire: our own reading and writing, or nats-py's alone."""
@@ -35,7 +41,7 @@ def connected(wire: Literal["fast", "plain"]) -> Connects:
 
     @asynccontextmanager
     async def connected(url: str, **settings: Any) -> AsyncIterator[Connection]:
-        async with connect(Settings(nats_url=url, wire=wire, **settings), patience=10) as connection:
+        async with connect(Settings(nats_url=url, wire=wire, **settings), patience=60) as connection:
             yield connection
 
     return connected

@@ -173,7 +173,7 @@ class Pulled:
 @pytest.fixture
 async def stream(js: RawJetStream) -> None:
     await js.create("S", ["n"])
-    config = {"durable_name": "C", "ack_policy": "explicit", "max_deliver": -1, "ack_wait": 10 * 10**9}
+    config = {"durable_name": "C", "ack_policy": "explicit", "max_deliver": -1, "ack_wait": 60 * 10**9}
     await js.api("CONSUMER.DURABLE.CREATE.S.C", {"stream_name": "S", "config": config})
     for number in range(3):
         await js.publish("n", b"%d" % number)

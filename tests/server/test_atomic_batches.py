@@ -26,10 +26,10 @@ async def test_a_batch_is_stored_whole_and_a_second_time_not_at_all(
     async with connected(nats_server.url) as connection:
         for count in (2, 1000):
             batch = numbered(count, f"of-{count}")
-            ack = await connection.batches.store(batch, 5)
+            ack = await connection.batches.store(batch, 60)
             assert not ack.duplicate
             stored = await js.count("PAID")
-            again = await connection.batches.store(batch, 5)
+            again = await connection.batches.store(batch, 60)
             assert again.duplicate
             assert await js.count("PAID") == stored
     assert stored == 1002
@@ -42,8 +42,8 @@ async def test_the_other_messages_of_a_batch_are_stored_if_one_stands_already(
     async with connected(nats_server.url) as connection:
         for standing in (0, 1, 2):
             batch = numbered(3, f"with-{standing}")
-            await connection.publisher.publish_surely(batch[standing], 5)
-            assert (await connection.batches.store(batch, 5)).duplicate == (standing == 2)
+            await connection.publisher.publish_surely(batch[standing], 60)
+            assert (await connection.batches.store(batch, 60)).duplicate == (standing == 2)
     assert await js.count("PAID") == 9
 
 

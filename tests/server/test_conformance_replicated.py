@@ -98,7 +98,7 @@ async def test_a_takeover_by_forged_naks_is_at_once_and_in_order(js3: RawJetStre
     await owner.ask(20)
     await eventually(lambda: len(owner.messages) == 20)
     for number in (0, 1, 2, 5, 7):
-        await owner.messages[number].ack_sync()
+        await owner.messages[number].ack_sync(60)
     info = await js3.consumer("S", "c")
     assert (info["ack_floor"]["stream_seq"], info["delivered"]["stream_seq"]) == (3, 20)
     assert (info["num_ack_pending"], info["delivered"]["consumer_seq"]) == (15, 20)

@@ -136,7 +136,7 @@ async def test_it_is_kept_open_until_it_is_closed_or_the_process_ends(
         env=os.environ | {"OTEL_TRACES_EXPORTER": "none"},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -249,7 +249,7 @@ async def test_a_collector_that_nobody_asked_for_is_no_news_to_a_script(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 0

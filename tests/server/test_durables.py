@@ -210,6 +210,6 @@ async def test_a_durable_that_is_deleted_meanwhile_is_asked_for_again_and_made_w
         return await api(suffix, *arguments)
 
     monkeypatch.setattr(connection, "api", deletes)
-    info = await retry_until(lambda: durables.ensure("LEDGER", wanted), 5.0)
+    info = await retry_until(lambda: durables.ensure("LEDGER", wanted), 60.0)
     assert gone
     assert (info["ack_floor"]["stream_seq"], info["num_pending"]) == (20, 30)

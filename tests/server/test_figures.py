@@ -142,10 +142,15 @@ async def test_handlers_that_run_take_slots_of_those_that_read_and_of_those_that
         for _ in range(4):
             asker.send("quotes.a")
         await free("quote", 3, 0)
-    assert shown(project, "quote")["pending"] == 2
-    rows = {line.split()[0]: line.split() for line in project.runner("status").stdout.splitlines() if line}
-    assert "0/2" in rows["charge"]
-    assert "0/3" in rows["quote"]
+    await eventually(lambda: shown(project, "quote")["pending"] == 2)
+
+    def told() -> bool:
+        rows = {
+            line.split()[0]: line.split() for line in project.runner("status").stdout.splitlines() if line
+        }
+        return "0/2" in rows["charge"] and "0/3" in rows["quote"]
+
+    await eventually(told)
     (tmp_path / "gate").touch()
     await free("charge", 2, 2)
     await free("quote", 3, 3)
@@ -200,4 +205,4 @@ async def test_a_message_that_is_given_up_parks_its_key_until_that_is_skipped(
     assert await here.tells("parked_total", "post") == 2
     assert project.runner("parked", "skip", "a").code == 0
     await eventually(lambda: parked(1, 0))
-    assert shown(project, "post")["acked"] == 3
+    await eventually(lambda: shown(project, "post")["acked"] == 3)

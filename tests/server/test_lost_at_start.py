@@ -59,7 +59,7 @@ async def starting(
 
 async def test_it_starts_once_the_connection_is_back(starting: Starting, js: RawJetStream) -> None:
     tried = starting.proxy.connections
-    await eventually(lambda: starting.proxy.connections >= tried + 10)
+    await eventually(lambda: starting.proxy.connections >= tried + 3)
     await starting.proxy.mend()
     await starting.process.seen("ready: work")
     await js.publish("orders.1", {})

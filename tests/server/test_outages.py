@@ -37,6 +37,10 @@ CHARGE = """
 """
 
 
+PATIENT = "from runner.jetstream import consumer\n\nconsumer.ACK_WAIT_SECONDS = 60.0\n"
+"""The server gives no message again because the silence lasts longer than a test means it to."""
+
+
 @pytest.fixture
 def project(make_project: Callable[..., Project]) -> Project:
     return make_project(functions={"orders": CHARGE})
@@ -106,6 +110,7 @@ async def test_a_server_killed_and_started_again_loses_nothing(
 async def test_a_silence_is_outlived_and_what_was_in_work_is_settled_without_another_run(
     project: Project, nats_server: NatsServer, orders: RawJetStream, how: str
 ) -> None:
+    project.function("patient", PATIENT)
     async with Proxy.to(nats_server.port) as proxy:
         process = await started(project, orders, proxy.url)
         await send(orders, range(10), seconds=1.0)
@@ -130,6 +135,7 @@ async def test_a_silence_is_outlived_and_what_was_in_work_is_settled_without_ano
 async def test_a_cut_connection_is_connected_again_and_settles_what_ended_meanwhile(
     project: Project, nats_server: NatsServer, orders: RawJetStream
 ) -> None:
+    project.function("patient", PATIENT)
     async with Proxy.to(nats_server.port) as proxy:
         process = await started(project, orders, proxy.url)
         await send(orders, range(10), seconds=0.5)

@@ -49,7 +49,7 @@ async def stored(js: RawJetStream, count: int, filters: Sequence[str] = ()) -> l
     await js.api("CONSUMER.CREATE.KEYS", {"stream_name": "KEYS", "config": config})
     found = []
     for _ in range(count):
-        message = await subscription.next_msg(timeout=20)
+        message = await subscription.next_msg(timeout=60)
         found.append(message.subject)
     last = message.reply.split(".")[-1]
     assert last == "0", f"{last} more messages are there"

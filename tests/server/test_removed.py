@@ -71,7 +71,7 @@ async def settle(js: RawJetStream, count: int) -> None:
     ask = f"$JS.API.CONSUMER.MSG.NEXT.{ownstreams.AGAIN}.shop-charge"
     await js.client.publish(ask, b"%d" % count, reply=inbox)
     for _ in range(count):
-        await js.client.request((await here.next_msg(60)).reply, b"+ACK")
+        await js.client.request((await here.next_msg(60)).reply, b"+ACK", timeout=60)
 
 
 def made_again(
@@ -152,7 +152,7 @@ async def test_a_floor_that_was_read_before_the_last_acks_is_read_again(
         delivered = await asked.next_msg(60)
         await function.keep()
         assert await left(js) == [0], "its ack is still on its way"
-        await js.client.request(delivered.reply, b"+ACK")
+        await js.client.request(delivered.reply, b"+ACK", timeout=60)
         await function.keep()
         assert await left(js) == []
 

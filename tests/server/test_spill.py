@@ -111,7 +111,7 @@ async def test_a_leader_that_its_servers_do_not_follow_is_not_believed_that_a_me
                 replicas = (await alone.stream("LEDGER"))["cluster"]["replicas"]
                 return all(each["active"] > 2.1e9 for each in replicas)
 
-            await eventually(is_left, within=9)
+            await eventually(is_left)
             reply = b"$JS.ACK.LEDGER.post.1.1.1.%d.0" % stored
             delivery = unsettled[1] = Delivery(b"ledger", reply, None, SPILLED, 1, 1, source, careful=False)
             spill.restore(delivery)

@@ -57,8 +57,13 @@ async def test_a_shard_that_nobody_can_take_is_told_and_goes_on_once_somebody_ma
     process = project.start("run", NATS_URL=server.url_as("app", "b"))
     why = "shard post.0.0 has handled nothing for 5 s: it is free, and "
     await eventually(lambda: said(process, why))
-    [function] = project.json("status")["functions"]
-    [line] = still(function)
+
+    def standing() -> str:
+        [function] = project.json("status")["functions"]
+        [line] = still(function)
+        return line
+
+    line = await eventually(standing)
     assert line.startswith("shard post.0.0: it is free, and ")
     assert line.endswith(" has not taken it")
     assert f"post: {line}" in project.runner("status").stderr
@@ -80,8 +85,12 @@ async def test_a_key_that_waits_for_a_record_is_told_and_goes_on_once_it_can_be_
             await js.publish("ledger.ada.posted", {"number": number})
         why = "shard post.0.0 has handled nothing for 5 s: what was settled is not on record yet"
         await eventually(lambda: said(process, why))
-        [function] = project.json("status")["functions"]
-        assert still(function) == ["shard post.0.0: what was settled is not on record yet"]
+
+        def is_shown() -> bool:
+            [function] = project.json("status")["functions"]
+            return still(function) == ["shard post.0.0: what was settled is not on record yet"]
+
+        await eventually(is_shown)
         reload(server, users("nothing"))
         await eventually(lambda: len(project.journal("done")) == 500)
     assert [note["number"] for note in project.journal("done")] == list(range(500))

@@ -318,10 +318,11 @@ async def test_what_a_process_has_taken_back_at_the_last_moment_counts_no_more(
 
 
 async def test_a_verdict_that_takes_time_is_given_up_with_the_message(
-    nats_server: NatsServer, connected: Connects, js: RawJetStream
+    nats_server: NatsServer, connected: Connects, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(nats_server.url) as connection, process(connection, "me") as suspects:
         await js.publish(KEY, record(*DEAD))
+        monkeypatch.setattr(module, "SILENT_SECONDS", 30.0)
         began = time.monotonic()
         seen = await suspects.look(message(), lambda: time.monotonic() - began > 0.2)
         assert seen.step == Run(2)
@@ -329,7 +330,7 @@ async def test_a_verdict_that_takes_time_is_given_up_with_the_message(
 
 
 async def test_the_deaths_that_a_living_process_has_seen_are_a_verdict_at_once(
-    nats_server: NatsServer, connected: Connects, js: RawJetStream
+    nats_server: NatsServer, connected: Connects, js: RawJetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever else is asked, and however long the process lives that has seen them."""
     async with (
@@ -343,6 +344,7 @@ async def test_the_deaths_that_a_living_process_has_seen_are_a_verdict_at_once(
         assert await standing(js) == [("a", 1), ("cell-1", 2)], "its own start is none of them any more"
         assert await start(suspects, message()) == 2
         await suspects.witness(message(), "cell-2")
+        monkeypatch.setattr(module, "SILENT_SECONDS", 30.0)
         began = time.monotonic()
         assert await look(suspects, message()) == Crashed(2)
         assert time.monotonic() - began < module.SILENT_SECONDS

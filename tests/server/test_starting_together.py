@@ -49,7 +49,7 @@ async def test_an_instance_that_starts_while_jetstream_has_no_leader_waits_for_o
     lost = [server for server in cluster.servers if server is not stays]
     for server in lost:
         server.kill()
-    instance = project.start("run", NATS_URL=stays.url)
+    instance = project.start("run", NATS_URL=stays.url, JETRUNNER_LEADER_TIMEOUT="100s")
     await instance.seen(
         r"waiting: the cluster has no leader|(JetStream|the list of streams|our own streams): no success for",
     )
@@ -76,7 +76,7 @@ async def test_what_hangs_on_a_stream_that_the_server_cannot_tell_of_waits_and_t
     away = await cluster.leader("FOREIGN")
     away.kill()
     there = next(server for server in cluster.servers if server is not away)
-    async with connect(Settings(nats_url=there.url), patience=10) as connection:
+    async with connect(Settings(nats_url=there.url), patience=60) as connection:
         topology = Topology(connection)
 
         async def alone_is_missing() -> bool:
@@ -124,7 +124,9 @@ async def test_an_instance_that_starts_while_the_only_server_of_our_streams_rest
                 if name != GATHER:
                     await js.api(f"STREAM.CREATE.{name}", {**config, "placement": {"tags": ["t1"]}})
         away.stop()
-        instance = make_project(functions={"orders": CHARGE}).start("run", NATS_URL=stays.url)
+        instance = make_project(functions={"orders": CHARGE}).start(
+            "run", NATS_URL=stays.url, JETRUNNER_LEADER_TIMEOUT="100s"
+        )
         await instance.seen("our own streams: no success for .*: stream JETRUNNER .*offline")
         away.start()
         await instance.seen("ready: ")

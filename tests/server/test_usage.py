@@ -97,10 +97,16 @@ async def test_a_durable_that_delivers_while_it_is_looked_at_is_in_use(
     message = await received.next_msg(timeout=60)
     assert not await waiting(connection)
     assert await usage.in_use(connection, "ORDERS", DURABLE, before)
-    look = asyncio.create_task(usage.in_use(connection, "ORDERS", DURABLE))
-    await asyncio.sleep(usage.LOOK_SECONDS / 2)
-    await js.client.publish(message.reply, b"+ACK")
-    assert await look
+    for _ in range(3):  # whoever stands still looks too seldom, once
+        look = asyncio.create_task(usage.in_use(connection, "ORDERS", DURABLE))
+        await asyncio.sleep(usage.LOOK_SECONDS / 2)
+        await js.client.publish(message.reply, b"+ACK")
+        if await look:
+            break
+        await js.publish("orders.1", {})
+        await asked(js, "inbox.taken", 1, 60)
+        message = await received.next_msg(timeout=60)
+    assert look.result()
 
 
 @pytest.mark.parametrize(

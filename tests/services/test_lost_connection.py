@@ -21,7 +21,7 @@ SOURCE = """
     from journal import note
     from runner import reply
 
-    @reply("work.{number}")
+    @reply("work.{number}", timeout=120.0)
     async def work(number: int) -> int:
         note("begun", number=number)
         while not Path("go").exists():

@@ -185,17 +185,17 @@ async def test_a_def_handler_answers_from_a_thread(answering: Answering) -> None
 
 
 async def test_the_context_tells_of_a_request(answering: Answering) -> None:
-    block = b"NATS/1.0\r\nTag: a\r\nnats-msg-id: r-7\r\nJetrunner-Deadline: 2000\r\n\r\n"
+    block = b"NATS/1.0\r\nTag: a\r\nnats-msg-id: r-7\r\nJetrunner-Deadline: 15000\r\n\r\n"
     async with answering(tell_facts) as (_, asker):
         told = msgspec.json.decode((await asker.ask("facts.x.of", b"", block)).body)
         left = told.pop("left")
-        assert 1.0 < left <= 2.0
+        assert 1.0 < left <= 15.0
         assert told == {
             "subject": "facts.x.of", "params": {"what": "x"}, "attempt": [1, 1], "stream": "", "sequence": 0,
             "message_id": "r-7", "tag": "a", "function": "facts", "year": True, "key": None, "shard": None,
         }  # fmt: skip
         told = msgspec.json.decode((await asker.ask("facts.x.of")).body)
-        assert (told["message_id"], told["left"] > 29) == ("", True)
+        assert (told["message_id"], told["left"] > 15) == ("", True)
 
 
 async def test_handlers_share_what_the_lifespan_made_and_nothing_else(answering: Answering) -> None:
@@ -209,9 +209,9 @@ async def test_any_client_of_nats_can_ask(answering: Answering) -> None:
     async with answering(quote) as (app, _):
         client = await nats.connect(app.url)
         try:
-            fine = await client.request("quotes.ada", b'{"cents": 1}', timeout=5)
+            fine = await client.request("quotes.ada", b'{"cents": 1}', timeout=60)
             assert (fine.data, fine.headers) == (b'{"cents":2,"kind":"ada"}', None)
-            wrong = await client.request("quotes.ada", b'{"cents": 1, "kind": "reject"}', timeout=5)
+            wrong = await client.request("quotes.ada", b'{"cents": 1, "kind": "reject"}', timeout=60)
             assert (wrong.headers or {})["Nats-Service-Error-Code"] == "422"
         finally:
             await client.close()

@@ -38,7 +38,12 @@ async def wait(seconds: str, ctx: Context) -> float:
     return left
 
 
-@reply("open.*", timeout=20, concurrency=1)
+@reply("brief.{who}", timeout=10, concurrency=1)
+async def brief(ctx: Context) -> float:
+    return ctx.deadline
+
+
+@reply("open.*", timeout=120, concurrency=1)
 async def until_open() -> None:
     events.append("begins")
     while not go_on.is_set():
@@ -79,19 +84,19 @@ async def test_a_handler_is_cancelled_at_its_timeout(answering: Answering) -> No
         answer = await asker.ask("wait.60000")
         assert (answer.code, answer.error, answer.not_started) == (408, "no result within 0.3 s", "")
         assert events == ["begins", "cancelled"]
-        assert (await asker.ask("wait.1")).code == 0
+        await eventually(lambda: answered(asker, "wait.1"))  # whoever stands still is late once more
 
 
 async def test_the_askers_deadline_counts_where_it_is_sooner(answering: Answering) -> None:
-    async with answering(wait) as (_, asker):
+    async with answering(wait, brief) as (_, asker):
         answer = await asker.ask("wait.60000", header=deadline(80))
         assert answer.code == 408
         assert answer.error.startswith("no result within 0.0")
         assert events == ["begins", "cancelled"]
-        left = msgspec.json.decode((await asker.ask("wait.1", header=deadline(200))).body)
-        assert 0 < left <= 0.2
-        left = msgspec.json.decode((await asker.ask("wait.1", header=deadline(5_000))).body)
-        assert 0.2 < left <= 0.3, "its own timeout, since that is sooner"
+        left = msgspec.json.decode((await asker.ask("brief.a", header=deadline(8_000))).body)
+        assert 0 < left <= 8
+        left = msgspec.json.decode((await asker.ask("brief.a", header=deadline(60_000))).body)
+        assert 0 < left <= 10, "its own timeout, since that is sooner"
 
 
 async def test_a_request_that_waits_past_its_deadline_is_not_run(answering: Answering) -> None:
@@ -115,8 +120,8 @@ async def test_a_request_that_waits_past_its_deadline_is_not_run(answering: Answ
 async def test_a_deadline_of_any_text_is_taken_for_what_it_says(
     answering: Answering, told: str, code: int
 ) -> None:
-    async with answering(wait) as (_, asker):
-        answer = await asker.ask("wait.1", header=deadline(told))
+    async with answering(brief) as (_, asker):
+        answer = await asker.ask("brief.a", header=deadline(told))
         assert (answer.code, answer.not_started) == (code, "expired" if code else "")
 
 
@@ -154,8 +159,14 @@ async def test_a_thread_that_is_late_is_answered_for_in_time(answering: Answerin
         assert second.not_started == "expired", "no slot is free, and it is told all the same"
         assert (await told(asker))["data"]["held"] == 1
         go_on.set()
-        assert (await asker.ask("thread.c")).body == b"late"
+        await eventually(lambda: answered(asker, "thread.c", b"late"))  # a thread may begin late, too
         assert asker.answers.empty()
+
+
+async def answered(asker: Asker, subject: str, body: bytes = b"") -> bool:
+    """Whether a request succeeds, with this body if one is given."""
+    answer = await asker.ask(subject)
+    return answer.code == 0 and answer.body == (body or answer.body)
 
 
 async def told(asker: Asker) -> Any:

@@ -73,7 +73,7 @@ async def load(asker: Asker, numbers: range, answers: dict[int, Answer], pause: 
 
 
 async def started(project: Project) -> RunnerProcess:
-    process = project.start("run")
+    process = project.start("run", "--drain-timeout", "60")
     await process.seen("ready: work")
     return process
 

@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.collector.asked.set()
-        self.server.collector.open.wait(30)
+        self.server.collector.open.wait(60)
         self.server.collector.bodies.append(body)
         self.send_response(200)
         self.send_header("Content-Length", "0")

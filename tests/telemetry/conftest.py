@@ -11,6 +11,9 @@ from runner.telemetry import settings
 from runner.telemetry.receiver import Receiver
 from runner.telemetry.tracing import Tracing
 
+PATIENT = {"OTEL_EXPORTER_OTLP_TIMEOUT": "60000"}
+"""An export waits for a collector that stands still; without this it would give its spans up after three seconds."""
+
 
 @pytest.fixture(autouse=True)
 def _no_variables_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +41,7 @@ def make_tracing(receiver: Receiver) -> Iterator[Callable[..., Tracing]]:
     with ExitStack() as stack:
 
         def make(**variables: str) -> Tracing:
-            environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, **variables}
+            environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, **PATIENT, **variables}
             tracing = Tracing(settings.load(environ), "shop")
             stack.callback(tracing.shutdown, 1.0)
             return tracing

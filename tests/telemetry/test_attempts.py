@@ -22,7 +22,7 @@ Make = Callable[..., Tracing]
 
 
 def arrived(tracing: Tracing, receiver: Receiver) -> list[Span]:
-    assert tracing.flush(5.0)
+    assert tracing.flush(60)
     return receiver.spans()
 
 
@@ -368,7 +368,7 @@ def test_the_scope_of_our_spans_tells_their_version_and_schema(
         attempt.end_ack()
         with tracing.publish_span("orders.c1"):
             pass
-        assert tracing.flush()
+        assert tracing.flush(60)
         scopes = [
             each for one in collector.requests() for part in one.resource_spans for each in part.scope_spans
         ]

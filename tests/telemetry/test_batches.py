@@ -14,6 +14,7 @@ from runner.telemetry.tracing import Tracing
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
 from tests.support.server import NatsServer
+from tests.telemetry.conftest import PATIENT
 from tests.telemetry.delivery import start
 from tests.telemetry.tree import tree
 
@@ -24,7 +25,7 @@ STORE = """
 
     tracer = trace.get_tracer("shop")
 
-    @consume("rows.{table}", output="stored.{table}", batch=3, linger=5.0, ORDERretry=RetryPolicy(attempts=1))
+    @consume("rows.{table}", output="stored.{table}", batch=3, linger=60.0, ORDERretry=RetryPolicy(attempts=1))
     async def store(rows: list[dict], table: list[str]) -> list[dict]:
         with tracer.start_as_current_span("insert"):
             if bad := {at: Reject("bad") for at, row in enumerate(rows) if row.get("bad")}:
@@ -60,9 +61,10 @@ async def stored(
         OTEL_TRACES_EXPORTER="otlp",
         OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
         OTEL_BSP_SCHEDULE_DELAY="100",
+        **PATIENT,
     )
     try:
-        return await asyncio.to_thread(receiver.wait, lambda spans: len(spans) >= enough, 20.0)
+        return await asyncio.to_thread(receiver.wait, lambda spans: len(spans) >= enough, 60.0)
     finally:
         process.terminate()
         await process.ended()
@@ -174,7 +176,7 @@ def test_the_span_of_a_batch_has_a_link_for_each_of_many_messages(
     batch.leave()
     for each in attempts:
         each.end_ack()
-    assert tracing.flush(5.0)
+    assert tracing.flush(60)
     (found,) = of_batches(receiver.spans())
     assert len({(link.trace_id, link.span_id) for link in found.links}) == 500
     receipts = [span for span in receiver.spans() if "jetrunner.batch.span_id" in span.attributes]

@@ -22,6 +22,7 @@ from tests.support.port import free_port
 from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
+from tests.telemetry.conftest import PATIENT
 from tests.telemetry.tree import tree
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -58,6 +59,7 @@ class Shop:
         project.environment |= {
             "OTEL_TRACES_EXPORTER": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            **PATIENT,
         }
 
     async def start(self, *command: str) -> RunnerProcess:
@@ -69,7 +71,7 @@ class Shop:
         def of() -> list[Span]:
             return self.receiver.trace(TRACE)
 
-        await asyncio.to_thread(self.receiver.wait, lambda _: len(of()) >= count, 20.0)
+        await asyncio.to_thread(self.receiver.wait, lambda _: len(of()) >= count, 60.0)
         return of()
 
 
@@ -114,7 +116,7 @@ async def test_a_request_shows_the_server_on_its_way(shop: Shop) -> None:
     await shop.start("trace", "bridge")
     async with connect(shop.project.environment["NATS_URL"]) as app:
         assert await app.request("quote.a", None, returns=str, headers=SAMPLED) == "a"
-    await asyncio.to_thread(shop.receiver.wait, lambda spans: len(spans) >= 2, 20.0)
+    await asyncio.to_thread(shop.receiver.wait, lambda spans: len(spans) >= 2, 60.0)
     spans = shop.receiver.spans()
     passed, answered = next(each for each in spans if each.service == "nats-server"), named(spans, "quote")
     assert passed.events[0].name == "delivered"
@@ -159,7 +161,7 @@ async def test_two_bridges_share_the_work_and_what_nobody_can_read_ends_none(sho
             await js.publish(f"orders.{number}", b"x", {**SAMPLED, "Nats-Msg-Id": f"{number}"})
     spans = await shop.spans(50)
     assert len({each.span_id for each in spans}) == 50
-    assert any("could not be read" in each.output for each in (one, other))
+    await eventually(lambda: any("could not be read" in each.output for each in (one, other)))
     assert one.running
     assert other.running
 
@@ -210,7 +212,7 @@ async def test_every_server_of_a_cluster_that_a_message_passes_has_its_span(
     async with RawJetStream.connect(other.url) as js:
 
         async def stored() -> int:
-            return await js.publish("orders.a", b"x", SAMPLED)
+            return await js.publish("orders.a", b"x", SAMPLED, within=10)
 
         await eventually(stored)
     spans = await shop.spans(2)

@@ -19,7 +19,7 @@ from tests.support.port import free_port
 
 def post(receiver: Receiver, body: bytes) -> int:
     request = urllib.request.Request(f"{receiver.endpoint}/v1/traces", body, {"Tenant": "acme"})
-    with cast("HTTPResponse", urllib.request.urlopen(request, timeout=5)) as answer:
+    with cast("HTTPResponse", urllib.request.urlopen(request, timeout=60)) as answer:
         return answer.status
 
 
@@ -32,7 +32,7 @@ def test_what_is_kept_arrives_at_the_collector_as_it_came(make_tracing: Callable
         tracing = make_tracing(OTEL_EXPORTER_OTLP_ENDPOINT=here.endpoint)
         with tracing.publish_span("orders.c1"):
             pass
-        tracing.flush()
+        tracing.flush(60)
         (kept,) = here.spans()
 
         def names(spans: list[Span]) -> list[str]:

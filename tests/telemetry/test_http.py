@@ -12,6 +12,7 @@ from runner.telemetry.span import Span
 from tests.support.port import free_port
 from tests.support.project import Project
 from tests.support.server import NatsServer
+from tests.telemetry.conftest import PATIENT
 from tests.telemetry.delivery import SENDER, TRACE
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -44,6 +45,7 @@ ROUTES = """
     [[tool.jetrunner.routes]]
     path = "/in/{name}"
     publish = "orders.{name}"
+    timeout = "60s"
 """
 ORDERS = 'name = "ORDERS"\nsubjects = ["orders.*"]\n'
 
@@ -54,6 +56,7 @@ async def url(make_project: Callable[..., Project], nats_server: NatsServer, rec
     project.settings(ROUTES)
     project.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.endpoint
     project.environment["OTEL_BSP_SCHEDULE_DELAY"] = "100"
+    project.environment |= PATIENT
     project.environment["NO_PROXY"] = "127.0.0.1"
     del project.environment["OTEL_TRACES_EXPORTER"]
     await project.applied()
@@ -77,7 +80,7 @@ async def test_one_trace_runs_from_the_client_to_the_function_and_the_stream(
     url: str, receiver: Receiver
 ) -> None:
     parent = {"traceparent": f"00-{TRACE}-{SENDER}-01"}
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         for method, path in (
             ("GET", "/hello/a"),
             ("GET", "/quotes/a"),
@@ -85,7 +88,7 @@ async def test_one_trace_runs_from_the_client_to_the_function_and_the_stream(
             ("POST", "/in/a"),
         ):
             assert (await client.request(method, path, headers=parent)).status_code in (200, 202)
-    spans = receiver.wait(lambda found: len(found) >= 10, timeout=20)
+    spans = receiver.wait(lambda found: len(found) >= 10, timeout=60)
     assert {span.trace_id for span in spans} == {TRACE}
     assert chain(spans, "hello") == ["GET /hello/{name}", "hello"]
     assert chain(spans, "quote") == ["GET /quotes/{customer}", "request quotes.*", "quote"]
@@ -104,12 +107,12 @@ async def test_one_trace_runs_from_the_client_to_the_function_and_the_stream(
 
 
 async def test_what_the_client_does_not_trace_is_not_traced_here(url: str, receiver: Receiver) -> None:
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         for path in ("/hello/a", "/quotes/a"):
             await client.get(path, headers={"traceparent": f"00-{TRACE}-{SENDER}-00"})
         failed = await client.get("/boom")
     assert failed.status_code == 500
-    spans = receiver.wait(lambda found: any(span.name == "boom" for span in found), timeout=20)
+    spans = receiver.wait(lambda found: any(span.name == "boom" for span in found), timeout=60)
     assert TRACE not in {span.trace_id for span in spans}
     top = next(span for span in spans if span.name == "GET /boom")
     assert (top.attributes["error.type"], top.attributes["http.response.status_code"]) == ("500", 500)

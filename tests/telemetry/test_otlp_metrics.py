@@ -156,7 +156,8 @@ async def test_a_collector_that_is_not_there_is_told_once_and_again_when_it_is_b
     await eventually(lambda: js.settled("ORDERS", "shop-charge"))
     with Collector(port):
         await process.seen("metrics arrive at .* again")
-        assert process.output.count("metrics do not arrive") == 1
+        before, _, _ = process.output.partition("metrics arrive at")
+        assert before.count("metrics do not arrive") == 1
 
 
 async def test_a_collector_that_hangs_holds_nothing_up(
@@ -169,7 +170,7 @@ async def test_a_collector_that_hangs_holds_nothing_up(
         OTEL_METRIC_EXPORT_INTERVAL="50",
         OTEL_EXPORTER_OTLP_METRICS_TIMEOUT="60000",
     )
-    assert collector.asked.wait(10)
+    assert collector.asked.wait(60)
     await js.publish("orders.ok", b"x")
     await eventually(lambda: js.settled("ORDERS", "shop-charge"))
     process.terminate()

@@ -22,9 +22,14 @@ from runner.telemetry.functionspans import FunctionSpans
 from runner.telemetry.ownspan import OwnSpan
 from runner.telemetry.tracing import Tracing
 from tests.telemetry.collector import Collector
+from tests.telemetry.conftest import PATIENT
 from tests.telemetry.delivery import SAMPLED, SENDER, TRACE, UNSAMPLED, facts, start
 
-SHARED = examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED = examples(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 WORDS = st.text(
     st.characters(codec="utf-8", exclude_characters=" .*>", exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=300
@@ -76,7 +81,7 @@ class Both(NamedTuple):
         arrived = []
         for tracing in self.own, self.sdk:
             act(tracing)
-            assert tracing.flush(10)
+            assert tracing.flush(60)
             arrived.append(self.collector.taken())
             made = {span.span_id for _, span in arrived[-1]}
             for _, span in arrived[-1]:
@@ -114,6 +119,7 @@ def both(request: pytest.FixtureRequest) -> Iterator[Both]:
             "OTEL_TRACES_SAMPLER_ARG": "0.5",
             "OTEL_RESOURCE_ATTRIBUTES": "zone=ä",
             "OTEL_BSP_SCHEDULE_DELAY": "60000",
+            **PATIENT,
         }
         own = Tracing(settings.load(environ), "shop")
         stack.callback(own.shutdown, 1.0)
@@ -254,7 +260,7 @@ def test_what_a_handler_reads_on_its_current_span_is_what_the_sdk_says(both: Bot
             read.append((*facts, dict(current.attributes), current.resource.attributes))
         span.deactivate()
         span.end_ack()
-        assert tracing.flush(10)
+        assert tracing.flush(60)
     both.collector.taken()
     assert read[:1] == read[1:]
 
@@ -270,7 +276,7 @@ def test_a_span_that_was_written_on_keeps_its_ids(both: Both) -> None:
         assert trace.get_current_span().attributes["a"] == 1  # type: ignore[attr-defined]  # of the SDK's spans
     span.deactivate()
     span.end_ack()
-    assert both.own.flush(10)
+    assert both.own.flush(60)
     arrived = [each for _, each in both.collector.taken()]
     assert [(each.trace_id.hex(), each.span_id.hex()) for each in arrived] == (
         [tuple(before[1].split("-")[1:3])] if span.sampled else []
@@ -307,12 +313,15 @@ def test_a_users_own_sdk_gets_the_sdks_spans(both: Both, monkeypatch: pytest.Mon
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
     monkeypatch.setattr(trace, "get_tracer_provider", TracerProvider)
-    tracing = Tracing(settings.load({"OTEL_EXPORTER_OTLP_ENDPOINT": both.collector.endpoint}), "shop")
+    tracing = Tracing(
+        settings.load({"OTEL_EXPORTER_OTLP_ENDPOINT": both.collector.endpoint, **PATIENT}), "shop"
+    )
     tracing.install()
     span = tracing.start_attempt("charge", **facts(SAMPLED))
     span.activate()
     assert isinstance(trace.get_current_span(), ReadableSpan)
     span.deactivate()
     span.end_ack()
-    assert tracing.shutdown()
+    assert tracing.flush(60)
+    assert tracing.shutdown(60)
     assert [each.name for _, each in both.collector.taken()] == ["charge"]

@@ -14,6 +14,7 @@ from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
 from tests.support.server import NatsServer
+from tests.telemetry.conftest import PATIENT
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
@@ -64,7 +65,7 @@ async def told(
 
     async def run(imports: str, headers: dict[str, str] | None, *kinds: str) -> dict[str, dict[str, Any]]:
         project = make_project(functions={"shop": SHOP.format(imports=imports)}, nats=nats_server.url)
-        traced = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        traced = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, **PATIENT}
         process = project.start("run", **traced, OTEL_TRACES_SAMPLER="parentbased_always_off")
         await process.seen("ready")
         for kind in kinds:

@@ -11,6 +11,7 @@ from runner.telemetry.span import Span
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
 from tests.support.server import NatsServer
+from tests.telemetry.conftest import PATIENT
 from tests.telemetry.tree import tree
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -59,6 +60,8 @@ async def test_a_process_that_dies_is_an_error_of_its_attempt(
         return [span for span in spans if span.trace_id == f"{7:032x}"]
 
     with Receiver() as receiver:
-        project.start("run", OTEL_TRACES_EXPORTER="otlp", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
-        spans = receiver.wait(lambda spans: len(of_message(spans)) >= enough, 40)
+        project.start(
+            "run", OTEL_TRACES_EXPORTER="otlp", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint, **PATIENT
+        )
+        spans = receiver.wait(lambda spans: len(of_message(spans)) >= enough, 60)
     assert tree(of_message(spans)) == DIED + drawn

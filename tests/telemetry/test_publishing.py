@@ -16,7 +16,7 @@ def test_a_publish_is_named_by_its_template_and_belongs_to_the_project(
 ) -> None:
     with tracing.publish_span("orders.c1.created", "orders.{customer}.created") as sent:
         sent.stored("ORDERS", 17)
-    tracing.flush()
+    tracing.flush(60)
     (span,) = receiver.spans()
     assert tree([span]) == "shop: send orders.{customer}.created producer"
     assert span.attributes["messaging.message.id"] == "ORDERS:17"
@@ -34,7 +34,7 @@ def test_a_publish_inside_an_attempt_is_its_child_and_one_with_headers_theirs(
         pass
     attempt.deactivate()
     attempt.end_ack()
-    tracing.flush()
+    tracing.flush(60)
     parents = {span.name: span.parent_id for span in receiver.spans()}
     own = next(span for span in receiver.spans() if span.name == "charge")
     assert parents == {"charge": "", "send a.b": own.span_id, "send c.d": SENDER}
@@ -43,7 +43,7 @@ def test_a_publish_inside_an_attempt_is_its_child_and_one_with_headers_theirs(
 def test_a_publish_that_fails_is_an_error_and_raises(tracing: Tracing, receiver: Receiver) -> None:
     with pytest.raises(ConnectionError), tracing.publish_span("a.b"):
         raise ConnectionError("gone")
-    tracing.flush()
+    tracing.flush(60)
     assert tree(receiver.spans()) == "shop: send a.b producer error=ConnectionError exception"
 
 
@@ -110,7 +110,7 @@ def test_a_redriven_message_starts_a_new_trace_linked_to_the_one_it_died_in(
         redriven.stored("JETRUNNER", 5)
     again = start(tracing, *redriven.headers)
     again.end_ack()
-    tracing.flush()
+    tracing.flush(60)
     spans = [span for span in receiver.spans() if span.trace_id == redriven.trace_id]
     assert redriven.trace_id != TRACE
     assert tree(spans) == (
@@ -140,7 +140,7 @@ def test_a_redrive_without_a_span_of_its_own_is_not_taken_for_the_first_life(
     start(tracing).end_dead_letter("rejected")
     start(tracing, origin).end_retry("timeout", 1.0, 2)
     start(tracing, origin, attempt=2).end_ack()
-    tracing.flush()
+    tracing.flush(60)
     first, second, third = (
         span.trace_id for span in sorted(receiver.spans(), key=lambda span: span.start_ns)
     )

@@ -55,7 +55,7 @@ def export(*names: str, trace: int = 1, message: str = "ORDERS:17") -> bytes:
 def ask(
     receiver: Receiver, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(urlsplit(receiver.endpoint).netloc, timeout=5)
+    connection = http.client.HTTPConnection(urlsplit(receiver.endpoint).netloc, timeout=60)
     try:
         connection.request(
             method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
@@ -141,7 +141,7 @@ def test_spans_are_found_by_trace_and_by_message(receiver: Receiver) -> None:
 def test_waiting_ends_when_the_spans_are_there_or_says_which_are() -> None:
     with Receiver() as receiver:
         ask(receiver, "POST", "/v1/traces", export("charge"))
-        assert len(receiver.wait(lambda spans: len(spans) == 1)) == 1
+        assert len(receiver.wait(lambda spans: len(spans) == 1, timeout=60)) == 1
         with pytest.raises(TimeoutError, match="there are: charge"):
             receiver.wait(lambda spans: len(spans) == 2, timeout=0.01)
 

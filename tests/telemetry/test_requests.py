@@ -11,6 +11,7 @@ from runner.telemetry.span import Span
 from tests.support.asker import asking, deadline
 from tests.support.project import Project
 from tests.support.server import NatsServer
+from tests.telemetry.conftest import PATIENT
 from tests.telemetry.delivery import SENDER, TRACE
 from tests.telemetry.tree import tree
 
@@ -52,6 +53,7 @@ async def project(
     project = make_project(functions={"shop": SHOP}, streams={"quoted": QUOTED}, nats=nats_server.url)
     project.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.endpoint
     project.environment["OTEL_BSP_SCHEDULE_DELAY"] = "100"
+    project.environment |= PATIENT
     project.environment["NO_PROXY"] = "127.0.0.1"
     del project.environment["OTEL_TRACES_EXPORTER"]
     await project.applied()
@@ -69,7 +71,7 @@ async def test_a_request_is_a_server_span_below_who_asked(
 ) -> None:
     async with asking(nats_server.url) as asker:
         assert (await asker.ask("quotes.ada", b"", header("01"))).body == b"ada"
-    spans = receiver.wait(lambda spans: len(of(spans, "read")) == 1 and len(spans) >= 3)
+    spans = receiver.wait(lambda spans: len(of(spans, "read")) == 1 and len(spans) >= 3, timeout=60)
     assert tree(spans) == (
         "quote: quote server\n  quote: send quoted.ada producer\n    read: read consumer 1/5 ack message.ack"
     )
@@ -99,7 +101,7 @@ async def test_a_span_fails_where_the_service_is_to_blame(
             await asker.ask(f"wrong.{how}")
         await asker.ask("wrong.late", header=deadline(500))
         assert (await asker.ask("wrong.late", header=deadline(0))).not_started == "expired"
-    spans = receiver.wait(lambda spans: len(of(spans, "wrong")) >= 4)
+    spans = receiver.wait(lambda spans: len(of(spans, "wrong")) >= 4, timeout=60)
     told = {
         str(span.attributes["messaging.destination.name"]): (
             span.attributes["jetrunner.code"], span.failed, span.attributes.get("error.type"),
@@ -123,7 +125,7 @@ async def test_who_asks_decides_and_a_failure_is_shown_all_the_same(
     async with asking(nats_server.url) as asker:
         await asker.ask("quotes.ada", b"", header("00"))
         await asker.ask("wrong.raise", b"", header("00"))
-    spans = receiver.wait(lambda spans: len(of(spans, "wrong")) >= 1)
+    spans = receiver.wait(lambda spans: len(of(spans, "wrong")) >= 1, timeout=60)
     assert [(span.name, span.trace_id, span.failed) for span in spans] == [("wrong", TRACE, True)]
 
 
@@ -135,7 +137,7 @@ async def test_its_spans_are_the_same_through_the_sdk(
     async with asking(nats_server.url) as asker:
         for _ in range(20):
             await asker.ask("quotes.ada", b"", header("01"))
-    spans = receiver.wait(lambda spans: len(of(spans, "quote")) >= 20)
+    spans = receiver.wait(lambda spans: len(of(spans, "quote")) >= 20, timeout=60)
     assert {
         (span.kind, span.attributes["jetrunner.code"], span.parent_id) for span in of(spans, "quote")
     } == {("server", 200, SENDER)}

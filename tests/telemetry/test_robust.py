@@ -20,6 +20,7 @@ from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
 from tests.telemetry.collector import Collector
+from tests.telemetry.conftest import PATIENT
 from tests.telemetry.test_faults import unavailable
 
 __all__ = ["unavailable"]
@@ -65,11 +66,12 @@ async def project(make_project: Callable[..., Project], nats_server: NatsServer,
 
 async def handled(project: Project, js: RawJetStream) -> int:
     """Many traced messages; none waits for the collector. Returns how many."""
+    before = len(project.journal("told"))
     for tried in range(1, TRIES + 1):
         sending = [js.client.publish("orders.a", b"x", headers=SAMPLED) for _ in range(COUNT)]
         await asyncio.gather(*sending)
         await js.publish("orders.a", b"last", SAMPLED)
-        await eventually(lambda tried=tried: len(project.journal("told")) == tried)  # type: ignore[misc]  # a default binds it
+        await eventually(lambda tried=tried: len(project.journal("told")) == before + tried)  # type: ignore[misc]  # a default binds it
         if project.journal("told")[-1]["gap"] < LONG:
             return tried * (COUNT + 1)
     raise AssertionError(f"waited for the collector: {project.journal('told')}")
@@ -133,26 +135,29 @@ async def test_no_message_waits_for_a_collector_and_the_end_is_bounded(
 async def test_once_the_collector_is_back_spans_arrive_and_it_is_told_how_many_were_lost(
     project: Project, js: RawJetStream
 ) -> None:
-    port = free_port()
-    process = started(project, f"http://127.0.0.1:{port}", OTEL_EXPORTER_OTLP_TIMEOUT="0.5")
-    await process.seen("ready")
-    sent = await handled(project, js)
-    await process.seen("traces do not arrive at")
-    with Receiver(port) as receiver:
+    for _ in range(TRIES):
+        port = free_port()
+        process = started(project, f"http://127.0.0.1:{port}", OTEL_EXPORTER_OTLP_TIMEOUT="0.5")
+        await process.seen("ready")
+        sent = await handled(project, js)
+        await process.seen("traces do not arrive at")
+        with Receiver(port) as receiver:
 
-        async def told() -> bool:
-            nonlocal sent
-            await js.publish("orders.b", b"x", SAMPLED)
-            sent += 1
-            return any("traces arrive at" in line for line in process.stderr)
+            async def told(process: RunnerProcess = process) -> bool:
+                nonlocal sent
+                await js.publish("orders.b", b"x", SAMPLED)
+                sent += 1
+                return any("traces arrive at" in line for line in process.stderr)
 
-        await eventually(told)
-        process.terminate()
-        assert await process.ended() == 0
-        (line,) = [line for line in process.stderr if "traces arrive at" in line]
-        found = re.search(r"traces arrive at \S+ again; (\d+) spans were lost", line)
-        assert found is not None, line
-        arrived = receiver.spans()
+            await eventually(told)
+            process.terminate()
+            assert await process.ended() == 0
+            arrived = receiver.spans()
+        if process.output.count("traces do not arrive at") == 1:  # a receiver that stands still loses more
+            break
+    (line,) = [line for line in process.stderr if "traces arrive at" in line]
+    found = re.search(r"traces arrive at \S+ again; (\d+) spans were lost", line)
+    assert found is not None, line
     assert int(found[1]) > 0
     assert int(found[1]) + len(arrived) >= sent, "what is neither there nor told"
     assert any(each.attributes.get("messaging.destination.name") == "orders.b" for each in arrived)
@@ -169,6 +174,7 @@ async def test_a_line_of_the_log_as_json_tells_trace_message_function_and_attemp
             "json",
             OTEL_TRACES_EXPORTER=traced,
             OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
+            **PATIENT,
         )
         await process.seen("ready")
         for headers in (SAMPLED, {"traceparent": SAMPLED["traceparent"][:-1] + "0"}):

@@ -13,6 +13,7 @@ from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
 from tests.support.server import NatsServer
+from tests.telemetry.conftest import PATIENT
 from tests.telemetry.tree import tree
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -56,7 +57,7 @@ async def test_a_request_that_is_failed_over_is_a_try_that_failed_beside_one_tha
     project = make_project(functions={"shop": FUNCTIONS}, streams={"carts": STREAM}, nats=nats_server.url)
     await project.applied()
     with Receiver() as receiver:
-        told = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        told = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, **PATIENT}
         await project.start("run", "--only", "quote", BROKEN="1", **told).seen("ready: ")
         await project.start("run", "--only", "quote", **told).seen("ready: ")
         await project.start("run", "--only", "offer", **told).seen("ready: ")
@@ -64,7 +65,7 @@ async def test_a_request_that_is_failed_over_is_a_try_that_failed_beside_one_tha
             await js.publish(f"carts.{number}", None, {"traceparent": f"00-{TRACE}-{number + 1:016x}-01"})
             await eventually(lambda subject=f"offers.{number}": js.messages("CARTS", subject))  # type: ignore[misc]
         # On a busy machine an instance may be late, and another be asked beside it: there are other trees, too.
-        spans = receiver.wait(lambda spans: {DIRECT, FAILED_OVER} <= shapes(spans), 30)
+        spans = receiver.wait(lambda spans: {DIRECT, FAILED_OVER} <= shapes(spans), 60)
     tries = [span for span in spans if span.name == "request quotes.*"]
     assert {span.attributes["jetrunner.try"] for span in tries} >= {1, 2}
     assert len({span.attributes["jetrunner.instance"] for span in tries}) == 2

@@ -10,6 +10,7 @@ import time
 from opentelemetry import trace
 
 from runner.telemetry.receiver import Receiver
+from tests.telemetry.conftest import PATIENT
 from tests.telemetry.tree import tree
 
 PROGRAM = """
@@ -55,13 +56,15 @@ asyncio.run(main())
 """
 
 
-def run(receiver: Receiver, *, before: str = "", after: str = "tracing.shutdown()") -> str:
+def run(
+    receiver: Receiver, *, before: str = "", after: str = "tracing.flush(60); tracing.shutdown(60)"
+) -> str:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM).format(before=before, after=after)],
-        env={"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "PYTHONPATH": ":".join(sys.path)},
+        env={"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "PYTHONPATH": ":".join(sys.path), **PATIENT},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
