@@ -1,7 +1,8 @@
 """One connection to NATS: it connects, reconnects for ever, describes errors in a sentence, and closes.
 
-Rule 1: a first connection that does not come up in `patience` seconds raises `Unreachable`; wrong credentials and a refused TLS
-        handshake raise it at once. After that the connection reconnects for ever.
+Rule 1: a first connection that does not come up in `patience` seconds raises `Unreachable`. A server that is there and silent has four
+        times as long: its machine may stand still. Wrong credentials and a refused TLS handshake raise it at once. After that
+        the connection reconnects for ever.
 Rule 2: credentials that the server no longer takes are read from their files again, and tried again. If they are still refused, and
         have not changed for 10 s, the connection is closed for good: `closed` is set and the process must end.
 """
@@ -47,6 +48,8 @@ from runner.jetstream.wire import Wire, fits
 log = logging.getLogger("jetrunner.connection")
 
 API_SECONDS = 5.0
+SILENT = 4
+"""How many times the usual patience a server has that takes the connection and says nothing."""
 HEARD_SECONDS = 5
 SAID_SECONDS = 60.0
 """An error of the server that comes again on a live connection is logged again after so long: a refused write is tried 20 times a second."""
@@ -245,7 +248,10 @@ async def connect(  # noqa: C901, PLR0915  # nats-py takes its callbacks as clos
     )
     refusal = asyncio.create_task(refused.wait())
     try:
-        await asyncio.wait({connecting, refusal}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        for seconds in (patience, (SILENT - 1) * patience):
+            await asyncio.wait({connecting, refusal}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done() or refused.is_set() or (last and not isinstance(last[0], TimeoutError)):
+                break
         if not connecting.done():
             raise unreachable(where, last[0] if last else None)  # noqa: TRY301  # closes like the others
         try:

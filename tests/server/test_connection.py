@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,19 @@ async def test_a_server_that_comes_late_is_waited_for(
     async with connected(f"nats://127.0.0.1:{port}") as connection:
         await check_server(connection)
     await starting
+
+
+async def test_a_server_that_stands_still_at_the_first_connection_is_waited_for_four_times_as_long(
+    nats_server: NatsServer,
+) -> None:
+    async with Proxy.to(nats_server.port) as proxy:
+        proxy.freeze()
+        began = time.monotonic()
+        assert isinstance(await refusal(Settings(nats_url=proxy.url), patience=0.2), Unreachable)
+        assert time.monotonic() - began >= 0.8
+        asyncio.get_running_loop().call_later(3.0, proxy.thaw)
+        async with connect(Settings(nats_url=proxy.url), patience=2.0) as connection:
+            await check_server(connection)
 
 
 @pytest.mark.parametrize("url", ["nats://app:wrong@", "nats://somebody:b@", "nats://", "nats://token@"])
