@@ -92,10 +92,13 @@ BUSY = 7
 async def test_an_event_whose_parts_are_purged_while_it_waits_for_a_slot_is_not_joined_without_any(
     jetrunner: Jetrunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        gathering, "LINGER_SECONDS", 0.3
+    )  # the last slot takes in all that is published at once
     calls: list[tuple[str, list[int], tuple[int, ...]]] = []
     goes_on = anyio.Event()
 
-    @gather("priced.{name}", retry=QUICK, expires=6.0)
+    @gather("priced.{name}", retry=QUICK, expires=2.0)
     async def total(lines: list[Line], name: str, ctx: Context) -> None:
         calls.append((name, [line.n for line in lines], ctx.missing))
         await goes_on.wait()
@@ -107,8 +110,6 @@ async def test_an_event_whose_parts_are_purged_while_it_waits_for_a_slot_is_not_
         for name in names[:BUSY]:
             await _priced(app, name)
         await eventually(lambda: len(calls) == BUSY)
-        # The last slot takes in all that is published at once.
-        monkeypatch.setattr(gathering, "LINGER_SECONDS", 2.0)
         async with anyio.create_task_group() as tasks:
             for name in names[BUSY:]:
                 tasks.start_soon(_priced, app, name)
@@ -116,7 +117,9 @@ async def test_an_event_whose_parts_are_purged_while_it_waits_for_a_slot_is_not_
         await eventually(lambda: len(calls) == BUSY + 1)
         await raw.api("STREAM.PURGE.GATHER")
         goes_on.set()
-        await app.settled()
+        await app.settled(
+            within=120
+        )  # where its time is over meanwhile, an event is looked at again after a minute
         whole = [each for each in calls if each[1:] == ([0, 1], ())]
         assert len(whole) == BUSY + 1
         assert [len(lines) + len(missing) for _, lines, missing in calls] == [2] * len(calls)
