@@ -54,13 +54,19 @@ async def test_a_message_that_gets_too_old_between_its_retries_is_expired(shop: 
             raise ValueError("no bank")
     """)
     await shop.run().seen("ready")
-    await shop.order(1)
-    letter = await shop.dead_letter()
-    assert dead(letter, "Reason", "Error") == ("expired", "ValueError")
-    assert int(letter.headers["Jetrunner-Dead-Attempts"]) == len(shop.notes("run"))
+    for number in range(
+        1, 4
+    ):  # whoever stands still for so long makes one too old before it runs, and not three
+        before = len(shop.notes("run"))
+        await shop.order(number)
+        letter = await shop.dead_letter(number)
+        if len(shop.notes("run")) > before:
+            break
+    runs = len(shop.notes("run")) - before
+    assert dead(letter, "Reason", "Error", "Attempts") == ("expired", "ValueError", str(runs))
     assert letter.headers["Jetrunner-Dead-Message"].startswith("no bank (")
     assert "raise ValueError" in letter.headers["Jetrunner-Dead-Traceback"]
-    assert 1 <= len(shop.notes("run")) <= 4
+    assert 1 <= runs <= 4
 
 
 @ORDER
@@ -88,20 +94,31 @@ async def test_the_last_error_is_kept_for_the_process_that_finds_the_message_too
     await shop.open(f"""
         @consume("orders.{{id}}", max_age=3.0, retry=RetryPolicy.fixed(1.5, attempts=50){order})
         async def charge(order: Order) -> None:
-            note("run")
+            note("run", id=order.id)
             raise ValueError("no bank")
     """)
     process = shop.run()
     await process.seen("ready")
-    await shop.order(1)
-    sent = time.monotonic()
-    await process.seen("failed; retrying in .* no bank")
+
+    def waits() -> bool:
+        return "failed; retrying in" in process.output
+
+    async def over() -> bool:
+        return waits() or await shop.js.count("DEADLETTERS") >= number
+
+    for number in range(1, 4):  # one that runs late is given up at once, and not three are
+        await shop.order(number)
+        sent = time.monotonic()
+        await eventually(over)
+        if waits():
+            break
+    assert waits()
     process.terminate()
     await process.ended()
     await eventually(lambda: time.monotonic() - sent > 3.1)
     shop.run()
-    letter = await shop.dead_letter()
-    runs = len(shop.notes("run"))
+    letter = await shop.dead_letter(number)
+    runs = sum(each["id"] == number for each in shop.notes("run"))
     assert dead(letter, "Reason", "Error", "Attempts") == ("expired", "ValueError", str(runs))
     assert letter.headers["Jetrunner-Dead-Message"].startswith("no bank (")
     assert "raise ValueError" in letter.headers["Jetrunner-Dead-Traceback"]

@@ -15,7 +15,7 @@ from tests.support.eventually import eventually
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 
-@consume("rows.{table}", batch=3, linger=2.0, output="stored.{table}")
+@consume("rows.{table}", batch=3, linger=60.0, output="stored.{table}")
 async def store(rows: list[int]) -> list[int]:
     return rows
 

@@ -31,17 +31,17 @@ def over_the_end(rows: list[int]) -> None:
         raise PartialFailure(wrong)
 
 
-@consume("rows.{table}", batch=3, linger=3.0, retry=TWICE)
+@consume("rows.{table}", batch=3, linger=20.0, retry=TWICE)
 async def plain(rows: list[int]) -> None:
     over_the_end(rows)
 
 
-@consume("rows.{table}", batch=3, linger=3.0, retry=TWICE, ordered_by="table")
+@consume("rows.{table}", batch=3, linger=20.0, retry=TWICE, ordered_by="table")
 async def ordered(rows: list[int]) -> None:
     over_the_end(rows)
 
 
-@consume("rows.{table}", batch=3, linger=3.0, retry=TWICE, ordered_by="table", batch_by="shard")
+@consume("rows.{table}", batch=3, linger=20.0, retry=TWICE, ordered_by="table", batch_by="shard")
 def by_shard(rows: list[int]) -> None:
     over_the_end(rows)
 

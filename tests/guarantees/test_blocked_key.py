@@ -33,7 +33,7 @@ from runner import Context, consume
 ROOT = Path(__file__).parents[1]
 DONE = os.open(ROOT / "done", os.O_APPEND | os.O_WRONLY | os.O_CREAT)
 
-@consume("ledger.{account}.posted", ordered_by="account", timeout=60)
+@consume("ledger.{account}.posted", ordered_by="account", timeout=600)
 async def post(body: bytes, account: str, ctx: Context) -> None:
     while account == "ada" and not (ROOT / "go").exists():
         await asyncio.sleep(0.02)
@@ -229,7 +229,7 @@ async def test_a_shard_is_taken_over_with_more_unsettled_messages_than_it_may_ho
 
 RESTS = (
     LEDGER.replace("import Context, consume", "import Context, RetryPolicy, consume")
-    .replace("timeout=60)", "timeout=60, concurrency=64, retry=RetryPolicy.fixed(600, attempts=3))")
+    .replace("timeout=600)", "timeout=600, concurrency=64, retry=RetryPolicy.fixed(600, attempts=3))")
     .replace(
         """    while account == "ada" and not (ROOT / "go").exists():""",
         """    if account.startswith("bad"):

@@ -31,7 +31,7 @@ BRIEFLY = """
 FOR_LONG = """
     go_on = asyncio.Event()
 
-    @consume("orders.*", concurrency=16)
+    @consume("orders.*", concurrency=16, timeout=600)
     async def work{n}(order: Order) -> None:
         note("run", function={n}, id=order.id)
         while not os.path.exists("go_on"):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -172,14 +173,18 @@ async def test_instances_of_two_containers_with_one_host_name_are_told_apart(
     await steps.publish(5)
     await steps.done()
     steps.once()
-    names = {each["instance"] for each in steps.shop.project.json("status")["instances"]}
-    assert len(names) == 2
+    # One that stands still does not answer in time.
+    await eventually(lambda: len({each["instance"] for each in instances(steps.shop)}) == 2)
     first.terminate()
     await first.ended()
     await steps.publish(5)
     await steps.done()
     steps.once()
     assert {each["version"] for each in steps.shop.notes("run")[-5:]} == {"named"}
+
+
+def instances(shop: Shop) -> list[dict[str, Any]]:
+    return list(shop.project.json("status")["instances"])
 
 
 async def test_old_and_new_instances_of_a_renamed_function_share_its_work(steps: Steps) -> None:

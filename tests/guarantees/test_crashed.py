@@ -138,10 +138,12 @@ async def test_a_process_that_is_killed_from_outside_three_times_blames_nobody(s
 async def test_a_suspect_does_not_run_alone_beside_a_handler_that_ignored_its_timeout(shop: Shop) -> None:
     """Nor does anything else wait for that one to end."""
     await shop.open("""
-        @consume("orders.{id}", retry=RetryPolicy.fixed(1.0))
+        @consume("orders.{id}", retry=RetryPolicy.fixed(0.1))
         async def charge(order: Order, ctx: Context) -> None:
             note("run", id=order.id, attempt=ctx.attempt)
             if order.note == "suspect" and ctx.attempt == 1:
+                while not os.path.exists("suspected"):
+                    await asyncio.sleep(0.01)
                 raise ValueError("once more")
 
         @consume("audit.stuck", timeout=0.2, retry=RetryPolicy(attempts=1))
@@ -156,6 +158,7 @@ async def test_a_suspect_does_not_run_alone_beside_a_handler_that_ignored_its_ti
     await shop.order(1, note="suspect")
     await shop.noted("run")
     await shop.js.publish("$KV.jetrunner.start.shop.charge.ORDERS.1", b"2")  # as an earlier version leaves it
+    (shop.project.root / "suspected").touch()
     await process.seen(r"charge: ORDERS:1 waits to run alone in this process")
     await shop.order(*range(2, 10))
     await shop.noted("run", 9)

@@ -67,7 +67,7 @@ async def test_a_relay_whose_durable_is_deleted_publishes_nothing_a_second_time(
     await shop.order(1, 2, 3)
     await eventually(lambda: _count(shop, "PAID", 3))
     await shop.settled("-relay", stream="JETRUNNER")
-    assert await shop.js.count("JETRUNNER") == 0
+    await eventually(lambda: _empty(shop, "JETRUNNER"))
     await shop.js.api("CONSUMER.DELETE.JETRUNNER.shop--relay")
     await shop.order(4)
     await eventually(lambda: _count(shop, "PAID", 4))
@@ -100,6 +100,10 @@ async def test_a_delayed_publish_to_where_no_stream_is_is_the_handlers_failure(s
     letter = await shop.dead_letter()
     assert reason(letter) == "exhausted"
     assert letter.headers["Jetrunner-Dead-Error"] == "NoStream"
+
+
+async def _empty(shop: Shop, stream: str) -> bool:
+    return await shop.js.count(stream) == 0
 
 
 async def _count(shop: Shop, stream: str, count: int) -> bool:

@@ -21,7 +21,7 @@ from tests.support.order_failover import Failover, figures
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 SHARDS = 6
 
 
@@ -82,7 +82,7 @@ async def test_a_killed_instances_shards_go_on_elsewhere_in_under_a_second(
         samples = [each for _ in range(3) for each in await failover.end(kill, random.Random(2))]
     print("SIGKILL:", figures(samples))
     assert statistics.median(samples) < 1.0, "most do not wait for the lease, which has three seconds"
-    assert max(samples) < 30.0, "what a busy machine adds"
+    assert max(samples) < 20.0, "what a busy machine adds"
 
 
 async def test_a_stopped_instances_shards_go_on_elsewhere_and_no_message_runs_twice(
@@ -92,7 +92,7 @@ async def test_a_stopped_instances_shards_go_on_elsewhere_and_no_message_runs_tw
         samples = [each for _ in range(3) for each in await failover.end(stop, random.Random(3))]
     print("SIGTERM:", figures(samples))
     assert statistics.median(samples) < 2.0
-    assert max(samples) < 30.0, "what a busy machine adds"
+    assert max(samples) < 20.0, "what a busy machine adds"
     assert started_twice(failover.ledger) == []
 
 
@@ -128,7 +128,7 @@ async def test_a_frozen_instances_shards_go_on_elsewhere_once_its_lease_has_run_
             failover.ledger.thaw(instance)
             instance.process.terminate()
     print("SIGSTOP:", figures(samples))
-    assert max(samples) < 30.0, "its lease, and what a busy machine adds"
+    assert max(samples) < 25.0, "its lease, and what a busy machine adds"
 
 
 async def test_what_comes_to_an_owner_after_its_shard_was_taken_is_sent_back_at_once(
@@ -151,8 +151,7 @@ async def test_what_comes_to_an_owner_after_its_shard_was_taken_is_sent_back_at_
         # While it is frozen, with its pull still open at the server, another takes the shard, and messages come.
         claim = {"owner": "other", "epoch": 50, "since": 0.0}
         await js.publish("$KV.jetrunner.claim.shop.post.1.0", claim)
-        for number in range(10):
-            await ledger.post(number, 4)
+        await asyncio.gather(*(ledger.post(number, 4) for number in range(10)))  # before the pull is over
 
         async def taken() -> bool:
             return bool((await js.consumer("LEDGER", durable))["num_ack_pending"] == 10)

@@ -32,6 +32,8 @@ def totalling(expires: float) -> Callable[..., Any]:
 total = totalling(20.0)
 hasty = totalling(2.0)
 """Of events that lack parts: each takes this long."""
+patient = totalling(8.0)
+"""The same of those in which something has to happen before that: whoever stands still meanwhile is not too late."""
 
 
 async def made(app: App, count: int) -> list[Output]:
@@ -93,7 +95,7 @@ async def test_what_somebody_else_stores_among_the_parts_changes_nothing(
 async def test_a_record_that_cannot_be_read_loses_no_part(
     jetrunner: Jetrunner, garbage: bytes, come: int
 ) -> None:
-    async with jetrunner(split, total if come == 3 else hasty) as app:
+    async with jetrunner(split, total if come == 3 else patient) as app:
         parts = await made(app, 3)
         await stored(app, parts[:2])
         await app.publish(f"{event_of(parts[0]).subject}.state", garbage, headers={"Nats-Rollup": "sub"})
@@ -105,7 +107,7 @@ async def test_a_record_that_cannot_be_read_loses_no_part(
 async def test_where_the_message_that_should_run_is_gone_with_its_stream_the_event_is_joined_when_its_time_is_over(
     jetrunner: Jetrunner,
 ) -> None:
-    async with jetrunner(split, hasty) as app:
+    async with jetrunner(split, patient) as app:
         parts = await made(app, 2)
         await stored(app, parts[:1])
         record = b'{"m":"1","n":2,"r":"GONE:1"}'
@@ -143,7 +145,7 @@ async def test_a_split_that_has_made_more_parts_the_second_time_is_joined_with_a
 async def test_a_stream_of_parts_that_is_deleted_is_made_anew_and_the_end_of_its_events_comes(
     jetrunner: Jetrunner,
 ) -> None:
-    async with jetrunner(split, hasty) as app, RawJetStream.connect(app.url) as raw:
+    async with jetrunner(split, patient) as app, RawJetStream.connect(app.url) as raw:
         parts = await made(app, 2)
         await stored(app, parts[:1])
         await raw.api("STREAM.DELETE.GATHER")

@@ -31,10 +31,11 @@ def slots() -> list[asyncio.Task[Any]]:
 async def test_parts_come_again_where_the_task_that_waits_for_more_of_them_is_cancelled(
     jetrunner: Jetrunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering, "LINGER_SECONDS", 2.0)
+    monkeypatch.setattr(gathering, "LINGER_SECONDS", 60.0)
     async with jetrunner(total) as app:
         await app.publish("priced.1", 7, headers=PART)
         (slot,) = await eventually(slots)
+        monkeypatch.undo()
         slot.cancel()
         await app.settled()
         assert [each.decode() for each in await app.outputs("totals.1")] == [7]

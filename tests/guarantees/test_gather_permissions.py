@@ -30,7 +30,7 @@ async def split(order: dict) -> AsyncIterator[int]:
 async def price(line: int, number: str) -> int | None:
     return None if number == "drop" and line else line
 
-@gather("priced.{number}", output="totals.{number}", expires=1.0)
+@gather("priced.{number}", output="totals.{number}", expires=6.0)
 async def total(lines: list[int], number: str, ctx: Context) -> list[int]:
     if ctx.attempt == 1:
         raise Retry("once more", after=0.01)

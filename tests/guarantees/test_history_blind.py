@@ -48,6 +48,7 @@ async def test_a_runner_that_may_not_ask_how_its_stream_is_does_not_start(
 ) -> None:
     await shop.open(charge(order))
     reload(server, BLIND)
+    await eventually(lambda: "Reloaded server configuration" in server.tail())
     process = shop.run()
     assert await process.ended() == 1
     assert "error: " in process.output

@@ -79,7 +79,7 @@ async def test_what_a_handler_made_while_the_server_was_away_is_not_stored_befor
     await asyncio.to_thread(shutil.copytree, tmp_path / "copy", nats_server.store)
     (project.root / "late").touch()
     await asyncio.to_thread(nats_server.start)
-    await eventually(lambda: sum("connected again" in line for line in instance.stderr) == 2)
+    await eventually(lambda: sum("connected again" in line for line in instance.stderr) >= 2)
     (project.root / "go-2").touch()
     await eventually(lambda: [note["n"] for note in project.journal("done")] == [1, 2])
     await eventually(lambda: js.client.request("jetrunner.shop.status", b"", timeout=1.0))

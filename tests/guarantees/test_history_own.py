@@ -14,7 +14,7 @@ from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 OLD = range(5)
 LOST = range(5, 35)

@@ -16,7 +16,7 @@ from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
 SOURCE = """
 import asyncio
@@ -139,7 +139,7 @@ async def test_so_is_the_first_of_two_outputs_without_order_while_the_second_wai
     instance = await copied(project, store, js, {"n": 1, "twice": True})
     await eventually(lambda: stored(js, [1]))
     await store.put_back()
-    await eventually(lambda: sum("connected again" in line for line in instance.stderr) == 2)
+    await eventually(lambda: sum("connected again" in line for line in instance.stderr) >= 2)
     await js.api("STREAM.PURGE.MAILS")
     await eventually(lambda: settled(js))
     assert await stored(js, [1]), "its message is acknowledged without it"

@@ -341,10 +341,16 @@ async def test_an_answer_to_status_that_is_none_is_passed_over_and_told(
 
     await js.client.subscribe("jetrunner.shop.status", cb=answer)
     await js.client.flush()
-    done = await asyncio.to_thread(shop.project.runner, "status")
-    assert done.code == 0, done.stderr
-    assert "audit" in done.stdout
-    assert "is ignored: " in done.stderr
-    assert "\x1b" not in done.stdout + done.stderr
-    document = await asyncio.to_thread(shop.project.json, "status")
-    assert len(document["instances"]) == 1
+
+    async def told() -> bool:  # whoever stands still does not answer in time
+        done = await asyncio.to_thread(shop.project.runner, "status")
+        assert done.code == 0, done.stderr
+        assert "audit" in done.stdout
+        assert "\x1b" not in done.stdout + done.stderr
+        return "is ignored: " in done.stderr
+
+    async def instances() -> int:
+        return len((await asyncio.to_thread(shop.project.json, "status"))["instances"])
+
+    await eventually(told)
+    assert await eventually(instances) == 1

@@ -80,7 +80,12 @@ async def test_an_output_whose_subject_is_too_long_is_a_dead_letter(
     assert "longer than 3,000 bytes" in letter.headers["Jetrunner-Dead-Message"]
     assert process.running
     assert "lost; reconnecting" not in process.output
+    await eventually(lambda: _paid(shop, 2))
     assert await shop.js.count("PAID") == 2, "those of the usual message"
+
+
+async def _paid(shop: Shop, count: int) -> bool:
+    return await shop.js.count("PAID") >= count
 
 
 async def counted(shop: Shop, expected: dict[str, int]) -> bool:

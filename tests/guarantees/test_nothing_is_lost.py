@@ -92,7 +92,8 @@ async def test_what_a_killed_process_had_is_delivered_again_within_the_ack_wait(
             if order.note and not os.path.exists("blocked"):
                 open("blocked", "w").close()
                 note("blocked", pid=os.getpid())
-                time.sleep(13)
+                while not os.path.exists("open"):
+                    time.sleep(0.01)
             note("handled", id=order.id, pid=os.getpid())
     """)
     process = await shop.running("charge", "--only", "charge")
@@ -109,6 +110,7 @@ async def test_what_a_killed_process_had_is_delivered_again_within_the_ack_wait(
     await eventually(
         lambda: {each["id"] for each in shop.notes("handled") if each["pid"] != blocked["pid"]} == {1, 2, 3}
     )
+    (shop.project.root / "open").touch()
     await shop.settled("charge")
     assert await shop.dead() == []
 

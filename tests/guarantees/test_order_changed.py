@@ -260,7 +260,7 @@ async def test_what_was_sent_back_by_name_to_an_ordered_function_comes_back_with
     if durable:
         config = {
             "name": "shop-charge", "durable_name": "shop-charge", "ack_policy": "explicit", "deliver_policy": "all",
-            "filter_subject": "$JETRUNNER.again.shop.charge", "ack_wait": 10**9, "max_deliver": -1,
+            "filter_subject": "$JETRUNNER.again.shop.charge", "ack_wait": 5 * 10**9, "max_deliver": -1,
         }  # fmt: skip
         ask = {"stream_name": "JETRUNNER", "config": config, "action": "create"}
         await shop.js.api("CONSUMER.CREATE.JETRUNNER.shop-charge", ask)
@@ -269,9 +269,9 @@ async def test_what_was_sent_back_by_name_to_an_ordered_function_comes_back_with
         await shop.js.client.publish(
             "$JS.API.CONSUMER.MSG.NEXT.JETRUNNER.shop-charge", b'{"batch":2}', reply="taken"
         )
-        await (await subscription.next_msg()).ack_sync()
+        await (await subscription.next_msg(60)).ack_sync(60)
         await shop.js.publish("$JETRUNNER.again.shop.charge", sent[0].body, again(sent.pop(0)))
-        await subscription.next_msg()  # by an instance that died
+        await subscription.next_msg(60)  # by an instance that died
     for letter in sent:
         await shop.js.publish("$JETRUNNER.again.shop.charge", letter.body, again(letter))
     for number in (1, 2, 3):

@@ -42,7 +42,7 @@ class Moody(Struct):
 
 
 @consume(
-    "rows.{table}", ordered_by="table", batch=3, batch_by="shard", linger=5.0, output="stored.{table}"
+    "rows.{table}", ordered_by="table", batch=3, batch_by="shard", linger=30.0, output="stored.{table}"
 )  # fmt: skip
 async def store(rows: list[Moody]) -> list[int]:
     calls.append([row.n for row in rows])
@@ -50,7 +50,7 @@ async def store(rows: list[Moody]) -> list[int]:
 
 
 @consume(
-    "rows.{table}", ordered_by="table", batch=3, batch_by="shard", linger=5.0, output="stored.{table}"
+    "rows.{table}", ordered_by="table", batch=3, batch_by="shard", linger=30.0, output="stored.{table}"
 )  # fmt: skip
 async def cancels(rows: list[dict[str, int]]) -> list[int]:
     """Its task is cancelled right after it has ended, once."""

@@ -29,7 +29,7 @@ IN_A_THREAD = """
         async with runner.connect() as app:
             yield app
 
-    @consume("orders.{{id}}", timeout=5, retry=RetryPolicy(attempts=1))
+    @consume("orders.{{id}}", timeout=60, retry=RetryPolicy(attempts=1))
     def charge(order: Order, ctx: Context) -> None:
         try:
             answer = {call}
@@ -40,7 +40,7 @@ IN_A_THREAD = """
 """
 CALLS = {
     "ctx.request": 'asyncio.run(ctx.request("bank.quote", {"id": 1}))',
-    "ctx.request in a task": """asyncio.run(asyncio.wait_for(ctx.request("bank.quote", {"id": 1}), 4))""",
+    "ctx.request in a task": """asyncio.run(asyncio.wait_for(ctx.request("bank.quote", {"id": 1}), 50))""",
     "app.request": 'asyncio.run(ctx.state.request("bank.quote", {"id": 1}))',
     "app.publish": 'asyncio.run(ctx.state.publish("audit.1", {"id": 1})).stream',
     "app.publish delayed": 'asyncio.run(ctx.state.publish("audit.1", {"id": 1}, delay=60)).stream',
@@ -132,7 +132,7 @@ async def test_a_call_into_a_loop_that_stands_still_is_given_up(
 
     async with runner.connect(nats_server.url, project=tmp_path) as app:
         asking = asyncio.create_task(asyncio.to_thread(ask, app))
-        await asyncio.to_thread(began.wait, 5)
-        stood = given_up.wait(5)  # on purpose in the loop itself
+        await asyncio.to_thread(began.wait, 60)
+        stood = given_up.wait(60)  # on purpose in the loop itself
         assert stood
         assert await asking == "Unconfirmed"

@@ -201,7 +201,7 @@ async def test_very_many_newer_messages_wait_and_stop_no_other_key(shop: Shop) -
 
 
 async def test_one_that_kills_its_process_on_its_way_back_is_given_up_and_the_rest_stays(shop: Shop) -> None:
-    await shop.open(CHARGE)
+    await shop.open(CHARGE.replace("timeout=0.3", "timeout=60.0"))
     process = shop.run()
     (shop.project.root / "reject").touch()
     await order(shop, 1, 2)

@@ -54,7 +54,7 @@ async def test_who_cannot_be_reached_keeps_its_shards_as_long_as_its_lease(
 ) -> None:
     ledger = await started(make_project, nats_server, js)
     async with elsewhere(nats_server) as client:
-        async with leased(client, "far", ["post"], server="ELSEWHERE"):
+        async with leased(client, "far", ["post"], server="ELSEWHERE") as lease:
             instance = ledger.add()
             for number in range(5):
                 await ledger.post(number, 3)
@@ -63,7 +63,8 @@ async def test_who_cannot_be_reached_keeps_its_shards_as_long_as_its_lease(
                 12
             ):  # it reads the leases twice a second, and more often while somebody says something
                 await reads.next_msg(timeout=60)
-            assert ledger.journal.read_bytes() == b"", "nothing has started"
+            # Unless this process, which renews the lease, stood still for about as long as that lasts.
+            assert ledger.journal.read_bytes() == b"" or lease.longest_pause > 2.0, "nothing has started"
         await ledger.settled(within=60)
     assert not ledger.problems, ledger.explain()
     await end(instance)
@@ -80,12 +81,11 @@ async def test_who_is_silent_at_a_server_that_answers_is_gone_at_once(
 
         await client.subscribe("jetrunner.shop.alive.witness", cb=alive)
         async with leased(client, "witness", [], server="ELSEWHERE"):
-            far = {"instance": "far", "functions": ["post"], "server": "ELSEWHERE"}
-            await js.publish("$KV.jetrunner.member.shop.far", far)  # it would have three seconds more
-            instance = ledger.add()
-            for number in range(5):
-                await ledger.post(number, 3)
-            await instance.process.seen("instance far is gone: its connection is gone")
+            async with leased(client, "far", ["post"], server="ELSEWHERE"):  # it would not end by itself
+                instance = ledger.add()
+                for number in range(5):
+                    await ledger.post(number, 3)
+                await instance.process.seen("instance far is gone: its connection is gone")
             await ledger.settled(within=60)
     assert not ledger.problems, ledger.explain()
     await end(instance)

@@ -39,7 +39,7 @@ AT_ONCE = 10
 SHARES = 20
 """Of the permissions: each is a test of its own. `just test` tries one by luck, and `just thorough` all."""
 TRIES = ("A", "B")
-"""Names of accounts, a life in each."""
+"""Names of accounts, a life in each; in the second one everything may take longer."""
 VIOLATION = re.compile(r'user:(\w+)-(\w+)" - (Publish|Subscription) Violation - Subject "([^"]+)"')
 BACK = "the log says that it cannot be noticed when that stream goes back (test_history_own.py)"
 LOST = "what an older store has lost of outputs is not noticed (test_history_stored.py)"
@@ -233,7 +233,8 @@ async def test_each_permission_that_is_taken_away_breaks_something(
 
     async def one(name: str, number: int) -> None:
         async with limit:
-            life = Life(forks, server, f"{name}{number}", project, later)
+            patience = 1.0 if name == TRIES[0] else 5.0
+            life = Life(forks, server, f"{name}{number}", project, later, patience=patience)
             try:
                 async with RawJetStream.connect(life.url("all")) as raw:
                     await live(life, raw)

@@ -110,7 +110,7 @@ async def test_two_workers_keep_order_in_processes(shop: Shop) -> None:
     await shop.open(CHARGE.replace("concurrency=2, ", 'ordered_by="id", '))
     process = shop.run("--workers", "2")
     await shop.order(*range(6), *range(6))
-    await eventually(lambda: len(shop.notes("run")) == 12)
+    await shop.noted("run", 12)
     await eventually(partial(_all, shop))
     process.terminate()
     assert await process.ended() == 0

@@ -103,7 +103,11 @@ async def test_a_process_whose_requests_are_all_refused_is_not_ready_and_says_so
     await shop.open(WORK)
     port = free_port()
     process = await shop.running("work", "--health", f"127.0.0.1:{port}")
-    assert (await asked(port, "/readyz"))[0] == 200
+
+    async def ready() -> bool:
+        return (await asked(port, "/readyz"))[0] == 200
+
+    await eventually(ready)
     await shop.js.api("CONSUMER.DELETE.ORDERS.shop-work")
     await edited_into_push(shop)
 
@@ -115,10 +119,6 @@ async def test_a_process_whose_requests_are_all_refused_is_not_ready_and_says_so
     await shop.js.api("CONSUMER.DELETE.ORDERS.shop-work")
     await shop.order(1)
     await all_run(shop, {1})
-
-    async def ready() -> bool:
-        return (await asked(port, "/readyz"))[0] == 200
-
     await eventually(ready)
     assert process.running
 

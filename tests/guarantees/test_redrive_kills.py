@@ -56,11 +56,14 @@ class Ledger:
         self.letters: dict[str, list[int]] = defaultdict(list)
         self.behind: dict[str, list[int]] = defaultdict(list)
         self.instances: list[RunnerProcess] = []
+        self.started: list[RunnerProcess] = []
+        """Those of now, and of before."""
 
     async def start(self, url: str = "") -> RunnerProcess:
         process = self.project.start("run", **({"NATS_URL": url} if url else {}))
         await process.seen("ready")
         self.instances.append(process)
+        self.started.append(process)
         return process
 
     async def bury(self) -> None:
@@ -105,13 +108,16 @@ class Ledger:
         return wanted <= done and not await self.js.count("DEADLETTERS") and not await self.js.count("PARKED")
 
     def problems(self) -> list[str]:
-        """What is out of order: letters first, by their sequence, one at a time; a failure costs one attempt, a death none."""
+        """What is out of order: letters first, by their sequence, one at a time; a failure costs one attempt, a death none.
+
+        A busy machine may let an owner stand still until its lease is over, which says so: that is as if it had died.
+        """
         found: list[str] = []
         runs: dict[str, tuple[str, str]] = {}
         failures: dict[tuple[str, str], int] = defaultdict(int)
         last: dict[tuple[str, str], str] = {}
         done: dict[str, list[int]] = defaultdict(list)
-        killed: set[str] = set()
+        killed = {str(each.pid) for each in self.started if "another instance owns shard" in each.output}
         for kind, key, sequence, pid, attempt in self.lines():
             message = key, sequence
             if kind == "K":
@@ -155,7 +161,7 @@ async def test_each_is_done_in_order_and_its_attempts_are_exact_whoever_is_kille
         tasks.create_task(ledger.kill(random.Random(seed)))
         tasks.create_task(ledger.publish())
         tasks.create_task(ledger.redrive())
-    await eventually(ledger.is_done, within=60)
+    await eventually(ledger.is_done, within=120)
     assert ledger.problems() == []
     assert not [line for each in ledger.instances for line in each.stderr if "Traceback" in line]
 

@@ -112,7 +112,7 @@ class Load:
 
     def slowest(self, since: float, until: float) -> float:
         """The longest of those asked between two times."""
-        return max(seconds for began, seconds in self.seconds if since - 0.1 <= began <= until)
+        return max((seconds for began, seconds in self.seconds if since - 0.1 <= began <= until), default=0.0)
 
 
 async def started(project: Project) -> RunnerProcess:

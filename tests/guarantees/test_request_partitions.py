@@ -29,7 +29,8 @@ async def test_links_that_are_slow_cut_and_frozen(
             project.environment["NATS_URL"] = server.url
             processes.append(await started(project))
         async with connect(cluster.servers[0].url) as app:
-            charges, quotes = (Load(app, name, timeout=5.0, a_second=100) for name in ("charge", "quote"))
+            charges = Load(app, "charge", timeout=5.0, a_second=100)
+            quotes = Load(app, "quote", a_second=100)
             async with charges.running(), quotes.running():
                 await quotes.more(200)
                 links[0].delay(DELAY)

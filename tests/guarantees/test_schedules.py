@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -151,14 +152,24 @@ async def test_a_firing_that_the_server_makes_twice_runs_once(shop: Shop, nats_s
     await shop.js.publish("$JETRUNNER.cron.shop.beat", b"", headers)
     await to_thread.run_sync(nats_server.stop)
     await to_thread.run_sync(nats_server.start)
-    seen = len(await eventually(lambda: _ticks(shop, 1)))
-    await eventually(lambda: _ticks(shop, seen + 1))
-    await to_thread.run_sync(nats_server.kill)
-    await to_thread.run_sync(nats_server.start)
-    twice = await eventually(lambda: _made_twice(shop))
+    await eventually(lambda: _ticks(shop, 1))
+    twice: list[int] = []
+    for _ in range(3):  # one that comes back after the next was due makes that one, and not three times
+        seen = len(await _ticks(shop, 0))
+        await eventually(partial(_ticks, shop, seen + 1))
+        await to_thread.run_sync(nats_server.kill)
+        await to_thread.run_sync(nats_server.start)
+        await eventually(partial(_twice_or_more, shop, seen + 4))
+        if twice := await _made_twice(shop):
+            break
+    assert twice
     await eventually(lambda: {each["sequence"] for each in shop.notes("beat")} & {*twice})
     await shop.settled("beat", stream="JETRUNNER")
     assert len({each["sequence"] for each in shop.notes("beat")} & {*twice}) == 1
+
+
+async def _twice_or_more(shop: Shop, count: int) -> bool:
+    return bool(await _made_twice(shop) or await _ticks(shop, count))
 
 
 async def _made_twice(shop: Shop) -> list[int]:

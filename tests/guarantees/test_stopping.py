@@ -18,9 +18,6 @@ from tests.support.shop import Shop
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
-SOON = 8.0
-"""Seconds: one where nothing else runs, and what a busy machine adds; what is not given back comes again after ten."""
-
 ASYNC = """
     @consume("orders.{id}", concurrency=2, timeout=60)
     async def charge(order: Order, ctx: Context) -> None:
@@ -54,11 +51,43 @@ async def test_what_runs_finishes_and_is_acknowledged_before_the_process_ends(
     assert (
         {each["id"] for each in shop.notes("done")} == {0, 1} == {each["id"] for each in shop.notes("start")}
     )
-    info = await shop.js.consumer("ORDERS", "shop-charge")
-    assert (info["ack_floor"]["stream_seq"], info["num_ack_pending"]) == (2, info["num_redelivered"])
+
+    async def counted() -> bool:  # the server counts acks a moment after they have come
+        info = await shop.js.consumer("ORDERS", "shop-charge")
+        return (info["ack_floor"]["stream_seq"], info["num_ack_pending"]) == (2, info["num_redelivered"])
+
+    await eventually(counted)
 
 
-async def test_what_has_not_started_is_with_another_instance_within_a_second(shop: Shop) -> None:
+class Answers:
+    """What the server is told of the deliveries to a function: of one that it is told nothing of, it makes another after ten seconds.
+
+    When a message comes again tells nothing: a busy machine may add as much as that.
+    """
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self._answered: set[int] = set()
+
+    @classmethod
+    async def of(cls, shop: Shop) -> Answers:
+        """Those from now on."""
+        answers = cls(shop)
+        await shop.js.client.subscribe("$JS.ACK.ORDERS.shop-charge.>", cb=answers._hear)
+        await shop.js.client.flush()
+        return answers
+
+    async def _hear(self, message: Msg) -> None:
+        if not message.data.startswith(b"+WPI"):
+            self._answered.add(int(message.subject.split(".")[6]))
+
+    async def are_whole(self) -> bool:
+        """Whether each delivery so far has its answer."""
+        info = await self._shop.js.consumer("ORDERS", "shop-charge")
+        return self._answered == set(range(1, info["delivered"]["consumer_seq"] + 1))
+
+
+async def test_what_has_not_started_is_given_back_and_runs_elsewhere(shop: Shop) -> None:
     await shop.open("""
         @consume("orders.{id}", concurrency=8)
         async def charge(order: Order, ctx: Context) -> None:
@@ -68,11 +97,11 @@ async def test_what_has_not_started_is_with_another_instance_within_a_second(sho
             await asyncio.sleep(0.01)
             note("done", id=order.id)
     """)
+    answers = await Answers.of(shop)
     process = await shop.running("charge")
     await shop.order(0, note="block")
     await shop.noted("start")
     await shop.order(*range(1, 40))
-    stopped = time.time()
     process.terminate()
     shop.run()
     await shop.noted("done", 40)
@@ -80,11 +109,11 @@ async def test_what_has_not_started_is_with_another_instance_within_a_second(sho
     await shop.settled("charge")
     runs = [each["id"] for each in shop.notes("start")]
     assert sorted(runs) == list(range(40))
-    assert max(each["at"] for each in shop.notes("done")) - stopped < SOON
+    await eventually(answers.are_whole)
 
 
 async def test_a_stop_under_load_redelivers_nothing_late(shop: Shop) -> None:
-    """Stopped again and again with messages on their way: each is where it can run within a second."""
+    """Stopped again and again with messages on their way: each has run, or was given back."""
     await shop.open("""
         @consume("orders.{id}", concurrency=64)
         async def charge(order: Order) -> None:
@@ -96,15 +125,15 @@ async def test_a_stop_under_load_redelivers_nothing_late(shop: Shop) -> None:
             note("up")
             yield
     """)
-    published: dict[int, float] = {}
+    published = 0
     stop = asyncio.Event()
 
     async def flood() -> None:
+        nonlocal published
         while not stop.is_set():
             for _ in range(50):
-                number = len(published)
-                published[number] = time.time()
-                await shop.js.client.publish(f"orders.{number}", b'{"id":%d}' % number)
+                await shop.js.client.publish(f"orders.{published}", b'{"id":%d}' % published)
+                published += 1
             await asyncio.sleep(0.02)
 
     async def start() -> RunnerProcess:
@@ -113,6 +142,7 @@ async def test_a_stop_under_load_redelivers_nothing_late(shop: Shop) -> None:
         await shop.noted("up", count + 1)
         return process
 
+    answers = await Answers.of(shop)
     process, stays = await start(), await start()
     flooding = asyncio.create_task(flood())
     for _ in range(3):
@@ -122,19 +152,10 @@ async def test_a_stop_under_load_redelivers_nothing_late(shop: Shop) -> None:
         process = await start()
     stop.set()
     await flooding
-    await shop.noted("done", len(published))
+    await shop.noted("done", published)
     await shop.settled("charge")
-    done: dict[int, list[float]] = {}
-    for each in shop.notes("done"):
-        done.setdefault(each["id"], []).append(each["at"])
-    assert set(done) == set(published)
-    late = {
-        number: times[0] - published[number]
-        for number, times in done.items()
-        if times[0] - published[number] > SOON
-    }
-    assert late == {}
-    assert {number for number, times in done.items() if len(times) > 1} == set()
+    assert sorted(each["id"] for each in shop.notes("done")) == list(range(published))
+    await eventually(answers.are_whole)
     assert stays.running
 
 
@@ -146,8 +167,10 @@ async def test_what_a_fast_function_has_here_is_worked_off_and_counts_no_deliver
     """One that is given back has its second delivery, without a first attempt."""
     await shop.open("""
         from runner.consumers import functiondurables
+        from runner.pipeline import deadlines
 
         functiondurables.WORK_OFF_SECONDS = 20  # a busy machine gives back what it has not worked off in 0.5 s
+        deadlines.HOARDED_SECONDS = 20  # or what has waited for a second
         count = 0
 
         @consume("orders.{id}", concurrency=4)
@@ -187,6 +210,7 @@ async def test_a_second_sigterm_cancels_what_runs_and_gives_it_back(shop: Shop) 
                 finally:
                     note("cancelled", id=order.id)
     """)
+    answers = await Answers.of(shop)
     process = await shop.running("charge")
     await shop.order(*range(4))
     await shop.noted("start", 4)
@@ -195,10 +219,9 @@ async def test_a_second_sigterm_cancels_what_runs_and_gives_it_back(shop: Shop) 
     process.terminate()
     assert await process.ended(within=60) == 0
     assert len(shop.notes("cancelled")) == 4
-    begun = time.time()
+    await eventually(answers.are_whole)
     shop.run()
     await shop.settled("charge")
-    assert max(each["at"] for each in shop.notes("start")) - begun < SOON
     assert await shop.dead() == []
 
 
@@ -220,7 +243,7 @@ async def test_a_second_sigterm_ends_the_process_soon_without_a_server_too(
     process.terminate()
     await process.seen("drain")
     process.terminate()
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(45):
         assert await process.ended() == 0
 
 
@@ -314,6 +337,7 @@ async def test_what_handlers_use_stays_open_until_those_that_were_cancelled_have
                 await asyncio.sleep(0.3)  # a rollback over the network
                 note("end", id=order.id, open=ctx.state.open)
     """)
+    answers = await Answers.of(shop)
     process = await shop.running("charge", "--drain-timeout", "60" if hurry else "0.2")
     await shop.order(*range(4))
     await shop.noted("start", 4)
@@ -326,10 +350,9 @@ async def test_what_handlers_use_stays_open_until_those_that_were_cancelled_have
         (number, True) for number in range(4)
     ]
     assert "ignore" not in process.output
-    begun = time.time()
+    await eventually(answers.are_whole)
     shop.run()
     await shop.settled("charge")
-    assert max(each["at"] for each in shop.notes("start")) - begun < SOON
     assert await shop.dead() == []
 
 

@@ -8,7 +8,6 @@ from functools import partial
 import pytest
 
 from tests.support.eventually import eventually
-from tests.support.jetstream import RawJetStream
 from tests.support.shop import Shop
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
@@ -49,12 +48,14 @@ async def test_a_message_is_as_old_as_its_server_says(shop: Shop, wrong: int, ha
     stored = time.monotonic()
     await eventually(lambda: time.monotonic() - stored > 4.1)
     await shop.running("charge")
-    await shop.order(2)
-    await shop.noted("run")
     letter = await shop.dead_letter()
-    await shop.settled("charge")
+    for number in range(2, 5):  # whoever stands still for so long makes one too old, and not three
+        await shop.order(number)
+        await shop.settled("charge")
+        if shop.notes("run"):
+            break
     assert (letter.headers["Jetrunner-Dead-Reason"], letter.json()["id"]) == ("expired", 1)
-    assert [each["id"] for each in shop.notes("run")] == [2]
+    assert [each["id"] for each in shop.notes("run")] == [number]
 
 
 @pytest.mark.parametrize("wrong", MINUTES)
@@ -87,15 +88,13 @@ async def test_a_delay_is_counted_by_the_servers_clock(shop: Shop, wrong: int, c
 
 
 @pytest.mark.parametrize("wrong", MINUTES)
-async def test_a_retry_is_due_at_the_same_time_for_the_next_owner_of_its_key(
-    js: RawJetStream, shop: Shop, wrong: int
-) -> None:
+async def test_a_retry_is_due_at_the_same_time_for_the_next_owner_of_its_key(shop: Shop, wrong: int) -> None:
     """The first owner's clock is right, the second one's is not: it waits for what is left, no less and no more."""
     await shop.open(_ordered(0))
     first = shop.run()
     await shop.order(1)
     (failed,) = await shop.noted("failed")
-    await eventually(partial(_on_record, js))
+    await eventually(partial(_on_record, shop))
     first.kill()
     shop.write(_ordered(wrong))
     shop.run()
@@ -117,5 +116,6 @@ def _ordered(wrong: int) -> str:
     )
 
 
-async def _on_record(js: RawJetStream) -> bool:
-    return bool(await js.messages("KV_jetrunner", "$KV.jetrunner.failures.>"))
+async def _on_record(shop: Shop) -> bool:
+    """Whether its failure is on record, or over already."""
+    return bool(shop.notes("done") or await shop.js.messages("KV_jetrunner", "$KV.jetrunner.failures.>"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,10 +17,25 @@ from tests.support.server import NatsServer
 RENEW_SECONDS = 0.5
 
 
+class Lease:
+    """A lease, and how well it is renewed."""
+
+    def __init__(self) -> None:
+        self.longest_pause = 0.0
+        """The most seconds from one renewal to the next."""
+        self._renewed = time.monotonic()
+
+    def renewed(self) -> None:
+        """It was written just now."""
+        now = time.monotonic()
+        self.longest_pause = max(self.longest_pause, now - self._renewed)
+        self._renewed = now
+
+
 @asynccontextmanager
 async def leased(
     client: Client, instance: str, functions: list[str], *, server: str = ""
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Lease]:
     """A lease that is renewed as long as the block lasts; nobody answers for the instance."""
 
     async def renew() -> None:
@@ -28,14 +44,15 @@ async def leased(
             await client.publish(f"$KV.jetrunner.member.shop.{instance}", json.dumps(member).encode())
             await client.publish("jetrunner.shop.members", b"")
             await client.flush()
+            lease.renewed()
             stands.set()
             await asyncio.sleep(RENEW_SECONDS)
 
-    stands = asyncio.Event()
+    stands, lease = asyncio.Event(), Lease()
     renewing = asyncio.create_task(renew())
     await stands.wait()
     try:
-        yield
+        yield lease
     finally:
         renewing.cancel()
 

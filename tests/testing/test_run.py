@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from runner import Context, Reject, Retry, RetryPolicy, consume, lifespan
 from runner.errors import UsageError
 from runner.testing import Unsettled, run
 from runner.testing.plugin import Jetrunner
+from tests.support.eventually import eventually
+from tests.support.jetstream import RawJetStream
 
 pytestmark = pytest.mark.anyio
 
@@ -96,11 +99,17 @@ async def test_what_does_not_settle_is_listed(jetrunner: Jetrunner) -> None:
     async with jetrunner(charge, retry_scale=1) as app:
         await app.publish("orders.never", Order("o-1", 100))
         await app.publish("orders.ada", Order("o-2", 100), delay=3600)
+        async with RawJetStream.connect(app.url) as raw:
+            await eventually(partial(in_work, raw))
         with pytest.raises(Unsettled) as caught:
-            await app.settled(within=1)
-    assert "still open after 1 s:" in str(caught.value)
+            await app.settled(within=2)
+    assert "still open after 2 s:" in str(caught.value)
     assert "charge: 0 waiting, 1 in work or waiting for a retry, in TEST" in str(caught.value)
     assert "1 delayed" in str(caught.value)
+
+
+async def in_work(raw: RawJetStream) -> bool:
+    return bool((await raw.consumer("TEST", "test-charge"))["num_ack_pending"])
 
 
 @pytest.mark.parametrize("turn", [1, 2])
