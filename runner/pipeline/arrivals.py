@@ -30,7 +30,7 @@ log = logging.getLogger("jetrunner.gather")
 AGAIN_SECONDS = 2.0
 """Delay before a part that could not be taken in comes again."""
 LOOK_SECONDS = 60.0
-"""How often, once the event's time is over, it is checked whether the message that runs the function still exists."""
+"""The longest time until the next check, once the event's time is over, whether the message that runs the function still exists."""
 EXPIRED = gathered.EXPIRED.encode()
 SHOWN = 20
 """The most parts that a line of the log names."""
@@ -182,7 +182,8 @@ class Arrivals:
         if following.runs:
             self._start(delivery, event)
         elif following.waits:
-            delivery.source.later(delivery, LOOK_SECONDS)
+            # After 2 s, 4 s, …: most functions have ended by then, and the notice with them.
+            delivery.source.later(delivery, min(LOOK_SECONDS, 2.0 ** min(delivery.attempt, 6)))
         else:
             delivery.source.settle(delivery, b"+ACK")
 

@@ -117,12 +117,34 @@ async def test_an_event_whose_parts_are_purged_while_it_waits_for_a_slot_is_not_
         await eventually(lambda: len(calls) == BUSY + 1)
         await raw.api("STREAM.PURGE.GATHER")
         goes_on.set()
-        await app.settled(
-            within=120
-        )  # where its time is over meanwhile, an event is looked at again after a minute
+        await app.settled(within=60)
         whole = [each for each in calls if each[1:] == ([0, 1], ())]
         assert len(whole) == BUSY + 1
         assert [len(lines) + len(missing) for _, lines, missing in calls] == [2] * len(calls)
+
+
+async def test_the_end_of_an_events_time_while_it_is_joined_leaves_nothing_for_longer(
+    jetrunner: Jetrunner,
+) -> None:
+    goes_on = anyio.Event()
+
+    @gather("priced.{name}", retry=QUICK, expires=1.0)
+    async def total(lines: list[Line], name: str) -> None:
+        await goes_on.wait()
+
+    async with jetrunner(split, total) as app, RawJetStream.connect(app.url) as raw:
+        await app.publish("orders.1", {"lines": 2})
+        for part in await eventually(partial(_both, app, "1")):
+            await app.publish("priced.1", part.body, headers=place(part))
+            await eventually(lambda: raw.count("JETRUNNER"))  # the end of its time is scheduled
+
+        async def its_time_is_over() -> bool:
+            durables = [each for each in await raw.consumers("JETRUNNER") if each.endswith("-total")]
+            return any([(await raw.consumer("JETRUNNER", each))["num_ack_pending"] for each in durables])
+
+        await eventually(its_time_is_over)
+        goes_on.set()
+        await app.settled(within=30)  # the next look was a minute later
 
 
 async def _priced(app: App, name: str) -> None:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 import runner
 from runner.errors import NoStream, SettingsError, Unconfirmed, Unreachable
+from runner.jetstream.connection import connect
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.port import free_port
@@ -156,7 +157,8 @@ async def test_a_project_that_is_not_there_is_told(tmp_path: Path, *, there: boo
         raise AssertionError("there is no project")
 
 
-async def test_without_a_server_it_says_so(tmp_path: Path) -> None:
+async def test_without_a_server_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(vars(connect)["__wrapped__"].__kwdefaults__, "patience", 0.3)
     with (
         pytest.raises(Unreachable, match="127.0.0.1"),
         runner.connect_sync(f"nats://127.0.0.1:{free_port()}", project=tmp_path),
