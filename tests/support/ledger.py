@@ -27,6 +27,7 @@ from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.server import NatsServer
+from tests.support.tail import Tail
 
 STREAMS = {
     "ledger": """
@@ -101,7 +102,7 @@ class Ledger:
         self.journal = project.root / "order.log"
         self.journal.touch()
         self._settled: set[tuple[int, int]] = set()
-        self._read = 0
+        self._tail = Tail(self.journal)
         self.server_down = asyncio.Lock()
         """Held while the server is killed and started: two faults at once would start two."""
 
@@ -255,12 +256,7 @@ class Ledger:
 
     def progress(self) -> int:
         """How many messages were done so far, or failed for the last time."""
-        with self.journal.open("rb") as file:
-            file.seek(self._read)
-            new = file.read()
-        new = new[: new.rfind(b"\n") + 1]
-        self._read += len(new)
-        for line in new.decode().splitlines():
+        for line in map(bytes.decode, self._tail.lines()):
             if line[0] not in "DF":
                 continue
             told = Line.read(line)

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from textwrap import dedent
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 from tests.support import journal
 from tests.support.process import Finished, RunnerProcess, begun
+from tests.support.tail import Tail
 
 ENVIRONMENT_KEPT = {
     "PATH",
@@ -60,7 +60,7 @@ class Project:
             self.environment["NATS_URL"] = nats
         self._started: list[RunnerProcess] = []
         self._notes: list[dict[str, Any]] = []
-        self._notes_read = 0
+        self._journal = Tail(root / "journal.jsonl")
         (root / "functions").mkdir(parents=True, exist_ok=True)
         (root / "streams").mkdir(exist_ok=True)
         (root / "functions" / "__init__.py").touch()
@@ -139,12 +139,7 @@ class Project:
 
     def journal(self, what: str | None = None) -> list[dict[str, Any]]:
         """What handlers noted so far, oldest first; with `what`, those notes alone."""
-        with suppress(FileNotFoundError), (self.root / "journal.jsonl").open("rb") as file:
-            file.seek(self._notes_read)
-            new = file.read()
-            whole = new[: new.rfind(b"\n") + 1]  # tests look often, and some handlers note thousands
-            self._notes_read += len(whole)
-            self._notes += map(json.loads, whole.splitlines())
+        self._notes += map(json.loads, self._journal.lines())
         return [note for note in self._notes if what is None or note["what"] == what]
 
     def close(self) -> None:
