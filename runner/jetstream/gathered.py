@@ -28,6 +28,7 @@ SUBJECT = "Jetrunner-Part-Subject"
 """The header with the subject that a part was published to."""
 EXPIRED = "Jetrunner-Gather-Expired"
 """The header with the event, in the message that comes when the event's time is over."""
+_EXPIRED = EXPIRED.encode()
 DAY = 86_400
 DONE_SECONDS = DAY
 """How long a joined event is remembered: else a late part would begin it again."""
@@ -235,3 +236,9 @@ def own(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 def published_to(stored: StoredMessage) -> str:
     """The subject that a part was published to."""
     return header.parse(stored.header or b"").get(SUBJECT, "")
+
+
+def ended_batch(block: bytes | None) -> str:
+    """The event whose time is over, by a message's headers; empty if the message is no such notice."""
+    text = (header.get(block or b"", _EXPIRED) or b"").decode("ascii", "replace")
+    return text if parts.is_batch(text) else ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from runner.core import header, identity
+from runner.core import identity
 from runner.jetstream.connection import Connection
-from runner.jetstream.gathered import EXPIRED
+from runner.jetstream.gathered import ended_batch
 from runner.jetstream.messages import count_subjects, leader_message, one_by_one, subjects
 from runner.jetstream.ownstreams import AGAIN, GATHER
 
@@ -53,5 +53,5 @@ async def unscheduled(connection: Connection, project: str, function: str) -> li
         left -= {subject.rpartition(".")[2] async for subject, _ in subjects(connection, AGAIN, ends)}
     if left:  # read after the schedules: one may have fired meanwhile
         async for each in one_by_one(connection, AGAIN, identity.again_subject(project, function)):
-            left.discard((header.get(each.header or b"", EXPIRED.encode()) or b"").decode(errors="replace"))
+            left.discard(ended_batch(each.header))
     return sorted(left)

@@ -83,7 +83,7 @@ class BatchLanes:
             yield delivery
 
     def complete(self, lead: Delivery, name: Hashable, then: Callable[[Delivery], None]) -> None:
-        """Call `then` with a message whose turn has come, once those that run together with it have their bodies."""
+        """Call `then` with `lead`, which begins a batch and may start now, once the other messages of that batch have their bodies."""
         dropped = partial(self._dropped, self.key(lead), name)
         if lead.careful or not dropped():
             then(lead)

@@ -31,7 +31,6 @@ AGAIN_SECONDS = 2.0
 """Delay before a part that could not be taken in comes again."""
 LOOK_SECONDS = 60.0
 """The longest time until the next check, once the event's time is over, whether the message that runs the function still exists."""
-EXPIRED = gathered.EXPIRED.encode()
 SHOWN = 20
 """The most parts that a line of the log names."""
 RACE_SECONDS = 0.003
@@ -213,11 +212,8 @@ def ended_batch(incoming: Incoming) -> str:
 
     Only messages from our own stream are believed, because any publisher may set a header.
     """
-    expired = header.get(incoming.delivery.header or b"", EXPIRED)
-    if not expired or incoming.origin.stream != ownstreams.AGAIN:
-        return ""
-    text = expired.decode("ascii", "replace")
-    return text if parts.is_batch(text) else ""
+    batch = gathered.ended_batch(incoming.delivery.header)
+    return batch if batch and incoming.origin.stream == ownstreams.AGAIN else ""
 
 
 def batch_of(incoming: Incoming) -> str:
