@@ -20,12 +20,13 @@ from runner import devserver
 from runner.config import Settings, load_settings
 from runner.core import header
 from runner.core.balancer import Policy
-from runner.errors import NoStream, PermissionDenied, ServerError, SettingsError, Unconfirmed
+from runner.errors import NoResponders, NoStream, PermissionDenied, ServerError, SettingsError, Unconfirmed
 from runner.host import require_timeout
 from runner.jetstream import otherloop
 from runner.jetstream.connection import Connection
 from runner.jetstream.connection import connect as open_connection
-from runner.jetstream.publisher import Outgoing, PubAck
+from runner.jetstream.publisher import DOUBT, Outgoing, PubAck
+from runner.jetstream.server import AGAIN_SECONDS, REACH, leaderless
 from runner.pipeline import delayed
 from runner.requests.requester import Requester
 from runner.staged import due, stage
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 REQUEST_SECONDS = 5.0
 PATIENCE_SECONDS = 10.0
-"""How long a publish with a Msg-Id is tried again after errors that may pass."""
+"""How long a publish is tried again: with a Msg-Id after errors that may pass, without one while its stream has no leader."""
 CLOCK_SECONDS = 60.0
 """How long the server's time counts as known after an answer that told it."""
 STANDSTILL_SECONDS = 20.0
@@ -79,7 +80,8 @@ class App:
     ) -> PubAck:
         """Store one message and return where it stands: `stream`, `seq`, and whether it was a `duplicate`.
 
-        A message with a `Nats-Msg-Id` header is safe to repeat, and tried again for 10 seconds. With `delay` in seconds, or
+        A message with a `Nats-Msg-Id` header is safe to repeat, and tried again for 10 seconds; one without is tried again while
+        its stream has no leader. With `delay` in seconds, or
         `at`, a time with a timezone, it is stored now and published then. Raises ValueError and the `ServerError` family.
         """
         if otherloop.is_other(self._loop, self._thread):
@@ -104,25 +106,33 @@ class App:
                 *span.headers,
             ]
             named = next((value for name, value in pairs if name.lower() == "nats-msg-id"), None)
-            publisher = self.connection.publisher
-            try:
-                if staged.at is not None:
-                    message_id = named or os.urandom(16).hex()
-                    rest = [pair for pair in pairs if pair[0].lower() != "nats-msg-id"]
-                    message = delayed.schedule(self._project, staged, message_id, rest)
-                    ack = await publisher.publish_surely(message, PATIENCE_SECONDS)
-                elif named is not None:
-                    ack = await publisher.publish_surely(
-                        Outgoing(subject, staged.body, tuple(pairs)), PATIENCE_SECONDS
-                    )
-                else:
-                    ack = await publisher.publish(subject, staged.body, pairs)
-            except NoStream:
-                raise NoStream(
-                    f"no stream captures {subject}", hint="declare one in streams/ and run `runner apply`"
-                ) from None
+            message = Outgoing(subject, staged.body, tuple(pairs))
+            if staged.at is not None:
+                rest = [pair for pair in pairs if pair[0].lower() != "nats-msg-id"]
+                message = delayed.schedule(self._project, staged, named or os.urandom(16).hex(), rest)
+            ack = await self._stored(subject, message, surely=staged.at is not None or named is not None)
             span.stored(ack.stream, ack.seq)
             return ack
+
+    async def _stored(self, subject: str, message: Outgoing, *, surely: bool) -> PubAck:
+        """Publish until the message is stored: `surely` in doubt, too; otherwise only while nobody hears it, so nothing is stored."""
+        publisher = self.connection.publisher
+        until = anyio.current_time() + PATIENCE_SECONDS
+        while True:
+            try:
+                if surely:
+                    return await publisher.publish_surely(message, PATIENCE_SECONDS)
+                return await publisher.publish(message.subject, message.body, message.headers)
+            except NoResponders:
+                why = await leaderless(self.connection, message.subject)
+            except NoStream as error:
+                raise Unconfirmed(str(error), hint=DOUBT) from None
+            if not why:
+                hint = "declare one in streams/ and run `runner apply`"
+                raise NoStream(f"no stream captures {subject}", hint=hint)
+            if surely or anyio.current_time() >= until:
+                raise ServerError(why, hint=REACH)
+            await anyio.sleep(AGAIN_SECONDS)
 
     async def _read_clock(self) -> None:
         """Ask for the server's time, from which delays count, if the last is over 60 s old. Without the right to ask, our clock counts."""

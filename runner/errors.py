@@ -9,7 +9,7 @@ JetrunnerError
 ├── Unreachable           exit 3: NATS cannot be reached, or refuses us
 └── ServerError           exit 1: NATS answered with an error
     ├── NoStream          no stream captures the subject
-    │   └── NoResponders  nobody answers requests on the subject
+    │   └── NoResponders  nobody answers on the subject
     ├── Elsewhere         another stream captures the subject than the one that was meant
     ├── StreamFull        the stream takes no more (its own limits, or the account's)
     ├── PermissionDenied  the credentials do not allow it
@@ -100,7 +100,7 @@ class NoStream(ServerError):
 
 
 class NoResponders(NoStream):
-    """Nobody answers requests on the subject."""
+    """Nobody answers on the subject: no service, and no stream, or one without a leader. What was sent is not stored."""
 
 
 class ServiceError(ServerError):

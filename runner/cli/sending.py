@@ -11,16 +11,16 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from runner.cli.session import say
-from runner.core import header, shown
+from runner.core import header
 from runner.core import subject as subjects
 from runner.core.quantity import format_duration
-from runner.errors import JetrunnerError, NoStream, ServerError, Unconfirmed, UsageError
+from runner.errors import JetrunnerError, NoResponders, NoStream, ServerError, Unconfirmed, UsageError
 from runner.jetstream.connection import Connection
-from runner.jetstream.publisher import PubAck, read_ack, unanswered
+from runner.jetstream.publisher import DOUBT, PubAck, read_ack
+from runner.jetstream.server import AGAIN_SECONDS, REACH, leaderless
 from runner.telemetry.tracing import Tracing
 
 IN_FLIGHT = 512
-AGAIN_SECONDS = 0.25
 
 
 class SentMessage(Struct):
@@ -85,7 +85,7 @@ class Sender:
                     raise error
                 sent.ack = read_ack(answer)
             except ServerError as refused:
-                if again and isinstance(refused, NoStream):
+                if again and isinstance(refused, NoResponders):
                     self._later(self._insist(subject, body, pairs, refused, answered))
                     return
                 sent.error = _explained(refused, subject)
@@ -118,14 +118,12 @@ class Sender:
     ) -> None:
         """Send a message again while its stream has no leader; nothing has answered, so the message is not stored."""
         until = time.monotonic() + self._patience
-        while isinstance(error, NoStream) and (why := await self._leaderless(subject)):
+        while isinstance(error, NoResponders) and (why := await leaderless(self._connection, subject)):
             if not self._told_waiting:
                 self._told_waiting = True
                 say(f"waiting: {why}; at most {format_duration(self._patience)}")
             if time.monotonic() >= until:
-                error = ServerError(
-                    why, hint="start the servers of the stream: most of them must run, and reach each other"
-                )
+                error = ServerError(why, hint=REACH)
                 break
             await asyncio.sleep(AGAIN_SECONDS)
             try:
@@ -136,15 +134,6 @@ class Sender:
                 answered(False, None, answer, None)
                 return
         answered(False, None, b"", error)
-
-    async def _leaderless(self, subject: str) -> str:
-        """Why nothing answers on a subject that a stream captures, or may capture; empty if no stream captures it."""
-        try:
-            found = await self._connection.api("STREAM.NAMES", {"subject": subject})
-        except ServerError as error:
-            return f"the cluster has no leader that answers ({error})" if unanswered(error) else ""
-        names = found.get("streams") or []
-        return f"the stream {shown.line(str(names[0]))} has no leader" if names else ""
 
     async def finish(self) -> None:
         """Wait until every message is reported. Raises the OSError that `told` has raised."""
@@ -171,11 +160,11 @@ class Sender:
 
 
 def _explained(error: ServerError, subject: str) -> ServerError:
-    if isinstance(error, NoStream):
+    if isinstance(error, NoResponders):
         return NoStream(
             f"no stream captures {subject}",
             hint="declare one in streams/ and run `runner apply`, or correct the subject",
         )
-    if isinstance(error, Unconfirmed):
-        return Unconfirmed(str(error), hint="it may be stored, or not: look before you send it again")
+    if isinstance(error, (NoStream, Unconfirmed)):
+        return Unconfirmed(str(error), hint=DOUBT)
     return error

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from runner.errors import NoStream, PermissionDenied, ServerError, Unconfirmed
+from runner.errors import NoResponders, PermissionDenied, ServerError, Unconfirmed
 from runner.jetstream.denials import DENIED, Denials
 from runner.jetstream.wire import Unsubscribe
 
@@ -86,7 +86,9 @@ class Inbox:
             return
         waiter, argument, asked, _ = waiting
         if header is not None and header.startswith(NO_RESPONDERS):
-            waiter(argument, header, body, NoStream(f"nobody answers on {asked.decode(errors='replace')}"))
+            waiter(
+                argument, header, body, NoResponders(f"nobody answers on {asked.decode(errors='replace')}")
+            )
         elif waiter(argument, header, body, None):
             self._waiting[token] = (waiter, argument, asked, clock() + MORE_SECONDS)
 

@@ -63,6 +63,8 @@ class Outgoing(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+DOUBT = "it may be stored, or not: look before you send it again"
+"""What helps where a publish has no PubAck."""
 decode_ack = checked.json(PubAck)
 
 
@@ -161,8 +163,10 @@ def read_ack(body: bytes, stream: str = "", room: str = ROOM) -> PubAck:
     try:
         ack = decode_ack(body)
     except Unfit:
-        # Somebody's plain subscriber has answered the publish; no stream has.
-        raise NoStream("the answer is not a PubAck: no stream captures the subject") from None
+        # Somebody's plain subscriber has answered the publish. A stream may have stored it as well, and its answer comes later.
+        raise NoStream(
+            "the answer is not a PubAck: something else than a stream answers on the subject"
+        ) from None
     if ack.error is None:
         return ack
     error = ack.error

@@ -1,4 +1,4 @@
-"""Checks of the server: it is new enough, it has JetStream, and its cluster has a leader."""
+"""Checks of the server: it is new enough, it has JetStream, and its cluster and a subject's stream have leaders."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
+from runner.core import shown
 from runner.core.quantity import format_duration
 from runner.errors import JetrunnerError, NoStream, PermissionDenied, ServerError
 from runner.jetstream import codes
@@ -15,6 +16,8 @@ from runner.jetstream.publisher import retry_until, unanswered
 OLDEST_SERVER = (2, 12)
 NOTICE_SECONDS = 1.0
 AGAIN_SECONDS = 0.25
+REACH = "start the servers of the stream: most of them must run, and reach each other"
+"""What helps a stream without a leader."""
 ENABLE = "start nats-server with -js, or enable it for the account"
 
 
@@ -50,6 +53,19 @@ async def led(connection: Connection, patience: float, tell: Callable[[str], Non
                 hint="start the other servers: most of them must run, and reach each other; leader_timeout says how long is waited",
             )
         await anyio.sleep(AGAIN_SECONDS)
+
+
+async def leaderless(connection: Connection, subject: str) -> str:
+    """Why nothing answers on a subject that a stream captures, or may capture; empty if no stream captures it.
+
+    In a cluster a stream has no leader for seconds while one is elected, and a new leader is heard of with a delay.
+    """
+    try:
+        found = await connection.api("STREAM.NAMES", {"subject": subject}, timeout=NOTICE_SECONDS)
+    except ServerError as error:
+        return f"the cluster has no leader that answers ({error})" if unanswered(error) else ""
+    names = found.get("streams") or []
+    return f"the stream {shown.line(str(names[0]))} has no leader" if names else ""
 
 
 def release(version: str) -> tuple[int, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
+from nats.aio.msg import Msg
 
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
@@ -219,3 +221,24 @@ async def test_code_that_cannot_be_imported_is_no_matter_of_publish(
     project.function("shop", "import nowhere")
     done = project.runner("publish", "orders.x", "1")
     assert (done.code, done.stdout, done.stderr) == (0, "ORDERS:1\n", "")
+
+
+async def test_a_message_that_something_else_than_a_stream_answers_is_in_doubt_and_not_sent_again(
+    project: Project, js: RawJetStream
+) -> None:
+    """The stream has stored the message, but gives no answer itself."""
+    await js.create("ORDERS", ["orders.>"], no_ack=True)
+
+    async def thank(message: Msg) -> None:
+        await message.respond(b"thanks")
+
+    await js.client.subscribe("orders.*", cb=thank)
+    await js.client.flush()
+    done = await asyncio.to_thread(project.runner, "publish", "orders.1", "{}")
+    assert done.code == 1
+    assert (
+        "error: the answer is not a PubAck: something else than a stream answers on the subject"
+        in done.stderr
+    )
+    assert "hint: it may be stored, or not" in done.stderr
+    assert await js.count("ORDERS") == 1

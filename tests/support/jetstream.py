@@ -9,7 +9,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -104,7 +104,10 @@ class RawJetStream:
         return result
 
     async def create(self, name: str, subjects: list[str], **fields: Any) -> dict[str, Any]:
-        """Create a stream on file storage; `fields` are JetStream's own, durations in nanoseconds."""
+        """Create a stream on file storage; `fields` are JetStream's own, durations in nanoseconds.
+
+        Returns once it hears what this connection publishes: a replicated stream's leader is heard of after its creation.
+        """
         config = {
             "name": name,
             "subjects": subjects,
@@ -112,7 +115,15 @@ class RawJetStream:
             "retention": "limits",
             "num_replicas": 1,
         }
-        return await self.api(f"STREAM.CREATE.{name}", {**config, **fields})
+        created = await self.api(f"STREAM.CREATE.{name}", {**config, **fields})
+        if fields.get("num_replicas", 1) > 1 and subjects:
+            await self._heard(subjects[-1].replace("*", "any").replace(">", "any"))
+        return created
+
+    async def _heard(self, subject: str) -> None:
+        """Return once a stream answers on a subject: with a refusal, so it stores nothing."""
+        with suppress(ApiError):
+            await self.publish(subject, headers={"Nats-Expected-Stream": "none"})
 
     async def publish(
         self,
@@ -122,7 +133,11 @@ class RawJetStream:
         *,
         within: float = 20.0,
     ) -> int:
-        """Publish and return the confirmed sequence. Bytes and str go as they are, everything else as JSON."""
+        """Publish and return the confirmed sequence. Bytes and str go as they are, everything else as JSON.
+
+        Published again while nobody listens: nothing is stored then. In a cluster the servers that do not lead a stream
+        hear only after its creation has been confirmed, or its leader has changed, who does.
+        """
         data = (
             body
             if isinstance(body, bytes)
@@ -130,9 +145,18 @@ class RawJetStream:
             if isinstance(body, str)
             else json.dumps(body).encode()
         )
-        answer = await self.client.request(
-            subject, data, timeout=within, headers=dict(headers) if headers else None
-        )
+        deadline = time.monotonic() + within
+        while True:
+            left = max(deadline - time.monotonic(), 0.01)
+            try:
+                answer = await self.client.request(
+                    subject, data, timeout=left, headers=dict(headers) if headers else None
+                )
+                break
+            except nats.errors.NoRespondersError:
+                if time.monotonic() >= deadline:
+                    raise
+                await anyio.sleep(0.02)
         ack = json.loads(answer.data)
         if "error" in ack:
             raise ApiError(ack["error"].get("err_code", 0), ack["error"].get("description", ""))
