@@ -1,7 +1,7 @@
 """The parts of split events, kept in our stream `GATHER` until they are joined, and a record of each event.
 
-A part is stored once: the stream refuses a second message under its subject. A new record replaces the previous one by
-`Nats-Rollup`, and is written by compare-and-set. Both have a TTL: an event that is never joined goes by itself.
+Parts and records are written by compare-and-set: a part is stored once, since it expects nothing under its subject, and a new record
+replaces the previous one by `Nats-Rollup`. Both have a TTL: an event that is never joined goes by itself.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ BUCKET = 1_000
 """Parts under one token of their subjects: the server answers a multi-get for up to 1,024 subjects."""
 SUBJECT = "Jetrunner-Part-Subject"
 """The header with the subject that a part was published to."""
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 EXPIRED = "Jetrunner-Gather-Expired"
 """The header with the event, in the message that comes when the event's time is over."""
 _EXPIRED = EXPIRED.encode()
@@ -36,7 +37,8 @@ KEPT_SECONDS = 31 * DAY
 """How long parts are kept after `expires` if nothing joins them, or after their function has failed: longer than its dead letter."""
 TRIES = 20
 AGAIN_SECONDS = 0.05
-_FULL = "maximum messages per subject"
+_TAKEN = frozenset({codes.WRONG_LAST_SEQUENCE, codes.WRONG_LAST_SEQUENCE_YET})
+"""What a compare-and-set that came too late is refused with; the second while the message that came before it is only proposed."""
 
 
 class SplitEvent(Struct, frozen=True):
@@ -93,14 +95,14 @@ class Gathered:
     async def write(self, event: SplitEvent, record: EventRecord, revision: int, seconds: int) -> bool:
         """Replace the record of this revision; False if another record was written since."""
         pairs = [
-            ("Nats-Expected-Last-Subject-Sequence", str(revision)),
+            (EXPECTED, str(revision)),
             ("Nats-Rollup", "sub"),
             ("Nats-TTL", f"{seconds}s"),
         ]
         try:
             await self._connection.publisher.publish(f"{event.subject}.state", gather.encode(record), pairs)
         except ServerError as error:
-            if error.code not in (codes.WRONG_LAST_SEQUENCE, codes.WRONG_LAST_SEQUENCE_YET):
+            if error.code not in _TAKEN:
                 raise
             return False
         return True
@@ -110,12 +112,12 @@ class Gathered:
     ) -> Place | None:
         """Store a part. It is there when this returns, whichever instance has stored it; gives its place, None if another has."""
         subject = self._place(event, index)
-        pairs = [*headers, ("Nats-TTL", f"{seconds}s")]
+        pairs = [*headers, (EXPECTED, "0"), ("Nats-TTL", f"{seconds}s")]
         for _ in range(TRIES):
             try:
                 ack = await self._connection.publisher.publish(subject, body, pairs)
             except ServerError as error:
-                if error.code != codes.STORE_FAILED or _FULL not in str(error):
+                if error.code not in _TAKEN:
                     raise
             else:
                 return Place(GATHER, ack.seq, subject)

@@ -87,7 +87,6 @@ STREAMS: dict[str, dict[str, Any]] = {
         "retention": "limits",
         "storage": "file",
         "discard": "new",
-        "discard_new_per_subject": True,
         "max_msgs_per_subject": 1,
         "max_age": 0,
         "allow_direct": True,
