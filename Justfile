@@ -58,9 +58,9 @@ tools:
 test-server *arguments:
     {{ uv }} run pytest -m server {{ arguments }}
 
-[doc("Run the server tests, or those that the arguments name, on each nats-server that is supported, or on those of `servers=\"2.12 2.15\"`")]
+[doc("Run the tests of the server and of the guarantees, or those that the arguments name, on each nats-server that is supported, or on those of `servers=\"2.12\"`")]
 [group("test")]
-test-servers *arguments="tests/server":
+test-servers *arguments="tests/server tests/guarantees":
     #!/usr/bin/env bash
     set -euo pipefail
     failed=()
@@ -74,10 +74,11 @@ test-servers *arguments="tests/server":
     done
     [ ${#failed[@]} = 0 ] || { echo "failed on nats-server ${failed[*]}" >&2; exit 1; }
 
-[doc("Run the server tests that tell servers apart on the oldest and the newest nats-server: a minute at most")]
+[doc("Run the tests that tell servers apart on the oldest nats-server: two minutes. All others run on the newest")]
 [group("test")]
 test-servers-short:
-    @{{ just }} servers="2.12 2.15" test-servers tests/server/test_{durables,streams,sharded_streams,history,consume,conformance_storing,fences}.py
+    @{{ just }} servers="2.12" test-servers tests/server/test_{durables,streams,sharded_streams,history,consume,conformance_storing,fences,leaderless,atomic_batches,gathered}.py \
+        tests/guarantees/test_{gather,gather_once,delayed_and_passed_on,ordered_batches,outputs_once,dead_letters,parked}.py
 
 [doc("Run the unit tests on another Python: its path, or its version")]
 [group("test")]

@@ -17,7 +17,7 @@ from tests.support.certificates import Certificates
 from tests.support.cluster import Cluster
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
-from tests.support.server import NatsServer
+from tests.support.server import NatsServer, skip_before
 
 # Compiling all tests and all packages anew takes 8 s of CPU in each process of tests, and 0.2 s in each that they start.
 sys.dont_write_bytecode = False
@@ -50,6 +50,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         thorough = [item for item in items if item.get_closest_marker("thorough")]
         items[:] = [item for item in items if not item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=thorough)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what an older nats-server cannot do: `@pytest.mark.since("2.14", "schedules")`."""
+    for mark in item.iter_markers("since"):
+        skip_before(*mark.args)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio]
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.since("2.14", "schedules")]
 
 FUNCTIONS = """
     from runner import Context, RetryPolicy, consume, cron, gather

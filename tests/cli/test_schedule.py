@@ -14,7 +14,7 @@ from tests.support.jetstream import RawJetStream, Stored
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio]
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.since("2.14", "schedules")]
 
 CRON = "$JETRUNNER.cron.shop"
 HEAD = """

@@ -110,6 +110,7 @@ async def test_a_strangers_ttl_that_no_stream_takes_is_left_out(shop: Shop, ttl:
 
 
 @pytest.mark.parametrize("delay", ["", ", delay=0.1"], ids=["at once", "later"])
+@pytest.mark.since("2.14", "schedules")
 async def test_a_firings_headers_may_be_passed_on(shop: Shop, delay: str) -> None:
     """The server has written into them which schedule fires next, and when: it takes that from nobody else. Their TTL is the runner's."""
     await shop.open(

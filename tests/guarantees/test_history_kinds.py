@@ -13,7 +13,7 @@ from tests.support.combinations import combined
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
-from tests.support.server import NatsServer
+from tests.support.server import NatsServer, skip_before
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
@@ -112,6 +112,8 @@ async def test_handlers_that_run_while_their_stream_is_put_back(
     book: Book, consumers: Consumers, new: range, tmp_path: Path
 ) -> None:
     """Their ends are those of messages that the stream has lost, and say nothing of what has their numbers now."""
+    if consumers == "newer" and new is MANY:
+        skip_before("2.14", "durables that are ahead of their stream when the server starts")
     gate = tmp_path / "gate"
     await book.open()
     await book.start()

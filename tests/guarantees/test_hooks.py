@@ -296,6 +296,7 @@ async def paid(shop: Shop, count: int) -> list[int]:
     return [each.json()["sequence"] for each in await shop.js.messages("PAID")]
 
 
+@pytest.mark.since("2.14", "schedules")
 async def test_hooks_run_around_generators_joins_and_firings(shop: Shop) -> None:
     await shop.open(
         HOOK

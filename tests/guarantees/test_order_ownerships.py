@@ -250,6 +250,7 @@ async def test_a_handler_of_a_stream_that_was_made_anew_does_not_ack_another_mes
     assert has(project, "end", 2)
 
 
+@pytest.mark.since("2.14", "feature_flags")
 async def test_acks_of_the_form_with_a_domain_cast_no_doubt_on_what_comes(
     make_server: Callable[..., NatsServer], make_project: Callable[..., Project]
 ) -> None:

@@ -173,6 +173,7 @@ def violations(server: NatsServer) -> dict[tuple[str, Role, str], set[str]]:
     return found
 
 
+@pytest.mark.since("2.14", "schedules")
 async def test_everything_works_with_what_is_printed_and_nothing_is_refused(
     make_project: Callable[..., Project], make_server: Callable[..., NatsServer], forks: Forks
 ) -> None:
@@ -207,6 +208,7 @@ async def test_everything_works_with_what_is_printed_and_nothing_is_refused(
         *(pytest.param(share, marks=pytest.mark.thorough) for share in range(SHARES)),
     ],
 )
+@pytest.mark.since("2.14", "schedules")
 async def test_each_permission_that_is_taken_away_breaks_something(
     make_project: Callable[..., Project],
     make_server: Callable[..., NatsServer],

@@ -15,7 +15,7 @@ from tests.support.process import RunnerProcess
 from tests.support.server import NatsServer
 from tests.support.shop import Shop
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio]
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.since("2.14", "schedules")]
 
 TICKS = "$JETRUNNER.tick.shop.beat"
 BEAT = """

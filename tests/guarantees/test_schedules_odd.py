@@ -10,7 +10,7 @@ from tests.support.eventually import eventually
 from tests.support.process import RunnerProcess
 from tests.support.shop import Shop
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio]
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.since("2.14", "schedules")]
 
 TICK, CRON, KEY = "$JETRUNNER.tick.shop.beat", "$JETRUNNER.cron.shop.beat", "$KV.jetrunner.cron.shop.beat"
 BEAT = """

@@ -13,6 +13,8 @@ import time
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from tests.support.eventually import until
 from tests.support.port import free_port
 
@@ -34,6 +36,12 @@ def version() -> tuple[int, int]:
     said = subprocess.run([binary(), "--version"], check=True, capture_output=True, text=True).stdout
     major, minor, *_ = said.rpartition("v")[2].split(".")
     return int(major), int(minor)
+
+
+def skip_before(needed: str, what: str) -> None:
+    """Skip the test where the nats-server is older than `needed`, as "2.14", and so cannot do `what`."""
+    if version() < tuple(map(int, needed.split("."))):
+        pytest.skip(f"{what}: needs nats-server {needed}")
 
 
 def freeze(pid: int) -> None:

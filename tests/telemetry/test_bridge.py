@@ -90,6 +90,7 @@ def named(spans: list[Span], name: str) -> Span:
     return next(each for each in spans if each.name.endswith(name))
 
 
+@pytest.mark.since("2.14", "2.12 renames the traceparent of what it traces")
 async def test_a_server_stands_between_who_sends_and_who_handles(shop: Shop) -> None:
     await shop.start("run")
     bridge = await shop.start("trace", "bridge")
@@ -123,6 +124,7 @@ async def test_a_request_shows_the_server_on_its_way(shop: Shop) -> None:
     assert (passed.trace_id, passed.parent_id) == (answered.trace_id, answered.parent_id)
 
 
+@pytest.mark.since("2.14", "2.12 renames the traceparent of what it traces")
 async def test_jaeger_shows_the_server_in_the_trace(shop: Shop, tmp_path: Path) -> None:
     if not os.environ.get("JAEGER_BIN"):
         pytest.skip("JAEGER_BIN does not name a Jaeger binary: nothing here was tested against a real Jaeger")

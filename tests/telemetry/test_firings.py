@@ -14,7 +14,7 @@ from tests.support.server import NatsServer
 from tests.telemetry.conftest import PATIENT
 from tests.telemetry.tree import tree
 
-pytestmark = [pytest.mark.server, pytest.mark.anyio]
+pytestmark = [pytest.mark.server, pytest.mark.anyio, pytest.mark.since("2.14", "schedules")]
 
 REPORTS = 'name = "REPORTS"\nsubjects = ["reports.*"]\n'
 SHOP = """
