@@ -16,7 +16,13 @@ from tests.support.process import RunnerProcess
 from tests.support.project import Project
 from tests.support.server import NatsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.slow,
+    pytest.mark.anyio,
+    pytest.mark.timeout(600),
+    pytest.mark.since("2.14", "schedules"),
+]
 
 TICKS = "$JETRUNNER.tick.shop.beat"
 BEAT = """
