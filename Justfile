@@ -74,7 +74,7 @@ test-servers *arguments="tests/server tests/guarantees":
     done
     [ ${#failed[@]} = 0 ] || { echo "failed on nats-server ${failed[*]}" >&2; exit 1; }
 
-[doc("Run the tests that tell servers apart on the oldest nats-server: two minutes. All others run on the newest")]
+[doc("Run the tests that tell servers apart on the oldest nats-server: two minutes. `just test` runs on the newest")]
 [group("test")]
 test-servers-short:
     @{{ just }} servers="2.12" test-servers tests/server/test_{durables,streams,sharded_streams,history,consume,conformance_storing,fences,leaderless,atomic_batches,gathered}.py \

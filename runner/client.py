@@ -25,7 +25,7 @@ from runner.host import require_timeout
 from runner.jetstream import otherloop
 from runner.jetstream.connection import Connection
 from runner.jetstream.connection import connect as open_connection
-from runner.jetstream.publisher import DOUBT, Outgoing, PubAck
+from runner.jetstream.publisher import DOUBT, Outgoing, PubAck, may_pass
 from runner.jetstream.server import AGAIN_SECONDS, REACH, leaderless
 from runner.pipeline import delayed
 from runner.requests.requester import Requester
@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 10.0
 """How long a publish is tried again: with a Msg-Id after errors that may pass, without one while its stream has no leader."""
 CLOCK_SECONDS = 60.0
 """How long the server's time counts as known after an answer that told it."""
-STANDSTILL_SECONDS = 20.0
+STANDSTILL_SECONDS = 25.0
 """How long a call from another loop waits: the connection's loop has had time for every attempt by then."""
 
 
@@ -115,23 +115,29 @@ class App:
             return ack
 
     async def _stored(self, subject: str, message: Outgoing, *, surely: bool) -> PubAck:
-        """Publish until the message is stored: `surely` in doubt, too; otherwise only while nobody hears it, so nothing is stored."""
-        publisher = self.connection.publisher
+        """Publish a message, and again while its stream has no leader: nobody has heard it then, so nothing is stored.
+
+        `surely`, for a message with a Msg-Id, it is published again after a lost answer and other errors that may pass, too.
+        """
+        lost: Unconfirmed | None = None
         until = anyio.current_time() + PATIENCE_SECONDS
         while True:
+            again = True
             try:
-                if surely:
-                    return await publisher.publish_surely(message, PATIENCE_SECONDS)
-                return await publisher.publish(message.subject, message.body, message.headers)
+                return await self.connection.publisher.publish(message.subject, message.body, message.headers)
             except NoResponders:
                 why = await leaderless(self.connection, message.subject)
-            except NoStream as error:
-                raise Unconfirmed(str(error), hint=DOUBT) from None
-            if not why:
-                hint = "declare one in streams/ and run `runner apply`"
-                raise NoStream(f"no stream captures {subject}", hint=hint)
-            if surely or anyio.current_time() >= until:
-                raise ServerError(why, hint=REACH)
+                again = bool(why)
+                # What became of an earlier try is not told by the last one.
+                error = lost or (ServerError(why, hint=REACH) if why else _absent(subject, message.subject))
+            except NoStream as refused:
+                again, error = surely, Unconfirmed(str(refused), hint=DOUBT)
+            except ServerError as refused:
+                again, error = surely and may_pass(refused), refused
+            if isinstance(error, Unconfirmed):
+                lost = error
+            if not again or anyio.current_time() >= until:
+                raise error
             await anyio.sleep(AGAIN_SECONDS)
 
     async def _read_clock(self) -> None:
@@ -188,6 +194,16 @@ class App:
         left = REQUEST_SECONDS if timeout is None else require_timeout(timeout)
         reply = await self._requester.request(subject, message.body, message.headers, left, policy=policy)
         return reply.decode(returns)
+
+
+def _absent(subject: str, published: str) -> NoStream:
+    """The error for a message to `subject` that was published to `published`, which no stream captures."""
+    if published != subject:
+        return NoStream(
+            f"no stream captures {published}",
+            hint="start `runner run` once: it makes the stream of delayed messages",
+        )
+    return NoStream(f"no stream captures {subject}", hint="declare one in streams/ and run `runner apply`")
 
 
 @asynccontextmanager

@@ -100,7 +100,7 @@ class NoStream(ServerError):
 
 
 class NoResponders(NoStream):
-    """Nobody answers on the subject: no service, and no stream, or one without a leader. What was sent is not stored."""
+    """Nobody answers on the subject: there is no service and no stream, or the stream has no leader now. This try is not stored."""
 
 
 class ServiceError(ServerError):

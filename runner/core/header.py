@@ -7,7 +7,7 @@ surrogate escapes, so a value that is read and sent on stays the same byte for b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 _VERSION = b"NATS/1.0"
 _BAD_NAME = re.compile(r"[\x00-\x20\x7f:]")
@@ -96,6 +96,13 @@ def encode(headers: Iterable[tuple[str, str]]) -> bytes:
             raise ValueError(_why(name))
         block += line + "\r\n"
     return (block + "\r\n").encode("utf-8", "surrogateescape")
+
+
+def without(raw: bytes, dropped: Callable[[str], bool]) -> bytes:
+    """The same block without the headers for whose name, in lower case, `dropped` is true; the bytes of the others stay as they are."""
+    lines = raw.split(b"\r\n")
+    kept = [line for line in lines[1:] if not dropped(line.partition(b":")[0].decode("latin-1").lower())]
+    return b"\r\n".join([lines[0], *kept])
 
 
 def forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

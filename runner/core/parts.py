@@ -19,6 +19,7 @@ BATCH = "Jetrunner-Batch"
 INDEX = "Jetrunner-Index"
 COUNT = "Jetrunner-Count"
 NAMES = (BATCH, INDEX, COUNT)
+_NAMES = frozenset(name.lower() for name in NAMES)
 MARK = BATCH.encode()
 """The header that every part has."""
 MOST = 100_000
@@ -84,6 +85,11 @@ def lines(block: bytes) -> bytes:
     """Make the lines of a header block that give an output the same place as its input; empty when the input is not a part."""
     found = write(read(block))
     return "".join(f"{name}: {value}\r\n" for name, value in found.items()).encode()
+
+
+def placeless(block: bytes) -> bytes:
+    """The same header block without the place in a split event: what is made of a joined event is not a part of it."""
+    return header.without(block, _NAMES.__contains__)
 
 
 def _values(block: bytes, name: str) -> list[str]:

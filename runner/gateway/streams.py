@@ -10,7 +10,7 @@ import os
 
 import anyio
 
-from runner.errors import NoStream, ServerError, StreamFull, TooLarge
+from runner.errors import NoResponders, NoStream, ServerError, StreamFull, TooLarge
 from runner.gateway.answer import Answer, stored, trouble
 from runner.gateway.httprequest import Http
 from runner.jetstream import codes
@@ -81,7 +81,9 @@ def _refused(error: Exception) -> Answer:
         found = trouble(503, "the stream is full now", after=FULL_SECONDS)
     elif isinstance(error, TooLarge):
         found = trouble(413, "the body is too large for the stream behind")
-    elif isinstance(error, NoStream):
+    elif isinstance(error, NoStream) and not isinstance(error, NoResponders):
+        found = trouble(503, NO_WORD, after=AGAIN_SECONDS)  # something other than a stream has answered
+    elif isinstance(error, NoResponders):
         found = trouble(503, "no stream takes this now", after=FULL_SECONDS)
     elif isinstance(error, ServerError) and error.code in codes.BUSY:
         found = trouble(503, BUSY, after=AGAIN_SECONDS)

@@ -26,10 +26,10 @@ BUCKET = 1_000
 """Parts under one token of their subjects: the server answers a multi-get for up to 1,024 subjects."""
 SUBJECT = "Jetrunner-Part-Subject"
 """The header with the subject that a part was published to."""
-EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 EXPIRED = "Jetrunner-Gather-Expired"
 """The header with the event, in the message that comes when the event's time is over."""
 _EXPIRED = EXPIRED.encode()
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 DAY = 86_400
 DONE_SECONDS = DAY
 """How long a joined event is remembered: else a late part would begin it again."""
@@ -38,7 +38,7 @@ KEPT_SECONDS = 31 * DAY
 TRIES = 20
 AGAIN_SECONDS = 0.05
 _TAKEN = frozenset({codes.WRONG_LAST_SEQUENCE, codes.WRONG_LAST_SEQUENCE_YET})
-"""What a compare-and-set that came too late is refused with; the second while the message that came before it is only proposed."""
+"""What a compare-and-set that came too late is refused with: 10071, or 10164 while the other message is not yet stored by most servers."""
 
 
 class SplitEvent(Struct, frozen=True):
@@ -95,7 +95,7 @@ class Gathered:
     async def write(self, event: SplitEvent, record: EventRecord, revision: int, seconds: int) -> bool:
         """Replace the record of this revision; False if another record was written since."""
         pairs = [
-            (EXPECTED, str(revision)),
+            (_EXPECTED, str(revision)),
             ("Nats-Rollup", "sub"),
             ("Nats-TTL", f"{seconds}s"),
         ]
@@ -112,7 +112,7 @@ class Gathered:
     ) -> Place | None:
         """Store a part. It is there when this returns, whichever instance has stored it; gives its place, None if another has."""
         subject = self._place(event, index)
-        pairs = [*headers, (EXPECTED, "0"), ("Nats-TTL", f"{seconds}s")]
+        pairs = [*headers, (_EXPECTED, "0"), ("Nats-TTL", f"{seconds}s")]
         for _ in range(TRIES):
             try:
                 ack = await self._connection.publisher.publish(subject, body, pairs)
@@ -228,11 +228,16 @@ class TooMany(Exception):  # noqa: N818  # named by what happened
 
 def own(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """A part's own headers, without those that the server acts on (a rollup would replace another part) or that we add."""
-    return [
-        pair
-        for pair in pairs
-        if not (name := pair[0].lower()).startswith("nats-") and name != SUBJECT.lower()
-    ]
+    return [pair for pair in pairs if not _is_added(pair[0].lower())]
+
+
+def own_block(block: bytes | None) -> bytes:
+    """The header block of a stored part with the part's own headers alone: its function may copy them into an output."""
+    return header.without(block or b"", _is_added)
+
+
+def _is_added(name: str) -> bool:
+    return name.startswith("nats-") or name == SUBJECT.lower()
 
 
 def published_to(stored: StoredMessage) -> str:

@@ -165,7 +165,7 @@ def read_ack(body: bytes, stream: str = "", room: str = ROOM) -> PubAck:
     except Unfit:
         # Somebody's plain subscriber has answered the publish. A stream may have stored it as well, and its answer comes later.
         raise NoStream(
-            "the answer is not a PubAck: something else than a stream answers on the subject"
+            "the answer is not a PubAck: something other than a stream answers on the subject"
         ) from None
     if ack.error is None:
         return ack

@@ -63,6 +63,8 @@ async def leaderless(connection: Connection, subject: str) -> str:
     try:
         found = await connection.api("STREAM.NAMES", {"subject": subject}, timeout=NOTICE_SECONDS)
     except ServerError as error:
+        if not connection.is_connected:
+            return "the connection is lost"
         return f"the cluster has no leader that answers ({error})" if unanswered(error) else ""
     names = found.get("streams") or []
     return f"the stream {shown.line(str(names[0]))} has no leader" if names else ""

@@ -15,6 +15,7 @@ import anyio.to_thread
 from runner import arguments, batches
 from runner.bindings import Binding
 from runner.context import Context
+from runner.core import parts
 from runner.core.sharding import key
 from runner.jetstream.delivery import Delivery
 from runner.pipeline.around import surrounded
@@ -80,7 +81,7 @@ class Calling:
             "function": self._binding.function,
             "subject": origin.subject if joined is None else joined.subject.decode(errors="surrogateescape"),
             "template": self._binding.subject,
-            "headers": delivery.header if joined is None else joined.header,
+            "headers": delivery.header if joined is None else parts.placeless(joined.header or b""),
             "missing": () if joined is None else joined.missing,
             "attempts": self._binding.retry.attempts,
             "stream": origin.stream,

@@ -164,10 +164,10 @@ class Gathering:
             )
         first = found[present[0]]
         subject = gathered.published_to(first)
-        headers = tuple(found[index].header for index in present)
+        headers = tuple(gathered.own_block(found[index].header) for index in present)
         body = arguments.join((is_msgpack(found[index].header), found[index].body) for index in present)
         return JoinedParts(
-            subject.encode(errors="surrogateescape"), body, first.header, record.missing, headers
+            subject.encode(errors="surrogateescape"), body, headers[0], record.missing, headers
         )
 
     async def ended(self, incoming: Incoming, settlement: Settlement) -> None:

@@ -237,7 +237,7 @@ async def test_a_message_that_something_else_than_a_stream_answers_is_in_doubt_a
     done = await asyncio.to_thread(project.runner, "publish", "orders.1", "{}")
     assert done.code == 1
     assert (
-        "error: the answer is not a PubAck: something else than a stream answers on the subject"
+        "error: the answer is not a PubAck: something other than a stream answers on the subject"
         in done.stderr
     )
     assert "hint: it may be stored, or not" in done.stderr

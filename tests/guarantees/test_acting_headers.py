@@ -130,6 +130,30 @@ async def test_a_firings_headers_may_be_passed_on(shop: Shop, delay: str) -> Non
     assert await shop.dead() == []
 
 
+async def test_a_parts_headers_may_be_passed_on(shop: Shop) -> None:
+    """The runner has stored the part with a TTL, and under the condition that it is there once: that is not the output's."""
+    await shop.open("""
+        from runner import gather
+
+        @consume("orders.{id}", output="paid.{id}")
+        async def split(order: Order):
+            yield 0
+            yield 1
+
+        @gather("paid.{id}", retry=RetryPolicy(attempts=1))
+        async def total(parts: list[int], ctx: Context) -> None:
+            ctx.publish("paid.sum.all", sum(parts), headers={**ctx.headers, "Tenant": "a"})
+    """, allow_msg_ttl=True)  # fmt: skip
+    await shop.running("split")
+    await shop.order(1, 2)
+    await eventually(lambda: _last(shop, "PAID", 6))
+    found = await shop.js.messages("PAID", "paid.sum.all")
+    assert [each.body for each in found] == [b"1", b"1"]
+    names = {name for each in found for name in each.headers}
+    assert {name for name in names if name.startswith(("Nats-", "Jetrunner-"))} == {"Nats-Msg-Id"}
+    assert await shop.dead() == []
+
+
 async def _beaten(shop: Shop, process: RunnerProcess) -> bool:
     assert process.running
     return await shop.js.count("PAID") > 0

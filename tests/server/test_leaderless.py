@@ -15,7 +15,7 @@ from runner.errors import NoStream, ServerError, Unconfirmed
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
-from tests.support.server import NatsServer
+from tests.support.server import NatsServer, freeze
 
 pytestmark = [pytest.mark.server, pytest.mark.anyio]
 
@@ -85,7 +85,26 @@ async def test_a_publish_that_finds_no_leader_in_its_time_says_that(
         assert await eventually(absent) == "no stream captures nowhere.1"
 
 
-async def test_a_publish_that_something_else_than_a_stream_answers_is_in_doubt_and_not_sent_again(
+async def test_a_publish_of_which_an_earlier_try_had_no_answer_is_in_doubt(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server with the stream stands still at the first try, and is away at the last one."""
+    monkeypatch.setattr(client, "PATIENCE_SECONDS", 6.0)
+    async with RawJetStream.connect(cluster.url) as js:
+        await js.create("ORDERS", ["orders.*"])
+    holder = await cluster.leader("ORDERS")
+    other = next(server for server in cluster.servers if server is not holder)
+    async with runner.connect(settings=Settings(nats_url=other.url)) as app:
+        freeze(holder.pid)
+        publishing = asyncio.create_task(app.publish("orders.1", b"x", headers=NAMED))
+        await asyncio.sleep(0)
+        await app.connection.client.flush()
+        holder.kill()
+        with pytest.raises(Unconfirmed):
+            await publishing
+
+
+async def test_a_publish_that_something_other_than_a_stream_answers_is_in_doubt_and_not_sent_again(
     nats_server: NatsServer, js: RawJetStream
 ) -> None:
     """The stream has stored the message, but gives no answer itself."""
@@ -97,7 +116,7 @@ async def test_a_publish_that_something_else_than_a_stream_answers_is_in_doubt_a
     await js.client.subscribe("orders.*", cb=thank)
     await js.client.flush()
     async with runner.connect(settings=Settings(nats_url=nats_server.url)) as app:
-        with pytest.raises(Unconfirmed, match="something else than a stream answers") as doubt:
+        with pytest.raises(Unconfirmed, match="something other than a stream answers") as doubt:
             await app.publish("orders.1", b"x")
         assert "it may be stored" in doubt.value.hint
     assert await js.count("ORDERS") == 1

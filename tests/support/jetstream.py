@@ -106,7 +106,7 @@ class RawJetStream:
     async def create(self, name: str, subjects: list[str], **fields: Any) -> dict[str, Any]:
         """Create a stream on file storage; `fields` are JetStream's own, durations in nanoseconds.
 
-        Returns once it hears what this connection publishes: a replicated stream's leader is heard of after its creation.
+        Returns once the stream hears what this connection publishes: a server learns of a replicated stream's leader after its creation.
         """
         config = {
             "name": name,
@@ -135,8 +135,8 @@ class RawJetStream:
     ) -> int:
         """Publish and return the confirmed sequence. Bytes and str go as they are, everything else as JSON.
 
-        Published again while nobody listens: nothing is stored then. In a cluster the servers that do not lead a stream
-        hear only after its creation has been confirmed, or its leader has changed, who does.
+        Published again while nobody listens: nothing is stored then. In a cluster, the servers learn who leads a stream only
+        after its creation has been confirmed, and after each election.
         """
         data = (
             body
