@@ -10,7 +10,7 @@ import os
 
 import anyio
 
-from runner.errors import NoResponders, NoStream, ServerError, StreamFull, TooLarge
+from runner.errors import NoResponders, NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
 from runner.gateway.answer import Answer, stored, trouble
 from runner.gateway.httprequest import Http
 from runner.jetstream import codes
@@ -18,7 +18,7 @@ from runner.jetstream.publisher import PubAck, Publisher, unanswered
 from runner.telemetry.httpspans import HttpSpan
 
 PATIENCE_SECONDS = 3.0
-"""How long a message is published again while no answer comes, or the stream is busy."""
+"""How long a message is published again while no answer comes, nobody listens, or the stream is busy."""
 TRY_SECONDS = 1.0
 PAUSE_SECONDS = 0.05
 """Between two tries: a busy stream is no longer busy after some milliseconds."""
@@ -63,16 +63,22 @@ class Streams:
 
     async def _stored(self, subject: str, body: bytes, block: bytes, patience: float) -> PubAck:
         until = anyio.current_time() + patience
+        lost: Unconfirmed | None = None
+        refused: ServerError
         while True:
             left = until - anyio.current_time()
             try:
                 return await self._publisher.publish_block(
                     subject, body, block, timeout=min(left, TRY_SECONDS)
                 )
+            except NoResponders as error:  # in an election, too: a new leader answers soon
+                again, refused = True, lost or error  # what became of an earlier try is not told by this one
             except ServerError as error:
-                again = unanswered(error) or error.code in codes.BUSY
-                if not again or until - anyio.current_time() <= PAUSE_SECONDS:
-                    raise
+                again, refused = unanswered(error) or error.code in codes.BUSY, error
+            if isinstance(refused, Unconfirmed):
+                lost = refused
+            if not again or until - anyio.current_time() <= PAUSE_SECONDS:
+                raise refused
             await anyio.sleep(PAUSE_SECONDS)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runner.config import Settings
-from runner.errors import Incomplete, ServerError, Unconfirmed
+from runner.errors import Incomplete, NoResponders, NoStream, ServerError, Unconfirmed
 from runner.gateway.answer import Answer
 from runner.gateway.streams import Streams
 from runner.jetstream.connection import connect
@@ -101,3 +101,30 @@ async def test_a_stream_that_stays_busy_may_have_the_message(error: ServerError)
         if publisher.tries >= 3:
             break
     assert publisher.tries >= 3
+
+
+async def test_a_stream_without_a_leader_is_asked_again_until_it_has_one() -> None:
+    publisher = Refusing(*[NoResponders("nobody answers") for _ in range(6)])
+    answer = await asked(publisher)
+    assert (answer.status, publisher.tries) == (202, 7)
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (NoResponders("nobody"), b"no stream takes this now"),
+        (Unconfirmed("lost"), b"it may have the message"),
+    ],
+    ids=["nobody", "unanswered"],
+)
+async def test_where_nobody_listens_at_last_the_answer_tells_what_became_of_the_first_try(
+    first: ServerError, said: bytes
+) -> None:
+    publisher = Refusing(first, *[NoResponders("nobody answers")] * 1_000)
+    answer = await asked(publisher, timeout=0.2)
+    assert (answer.status, said in answer.body) == (503, True)
+
+
+async def test_where_something_other_than_a_stream_answers_the_stream_may_have_the_message() -> None:
+    answer = await asked(Refusing(NoStream("the answer is not a PubAck")))
+    assert (answer.status, b"it may have the message" in answer.body) == (503, True)
