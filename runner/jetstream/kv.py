@@ -86,7 +86,7 @@ class KV:
                 if error.code != codes.STREAM_NOT_FOUND:
                     raise
                 await ownstreams.restore(self._connection, BUCKET_STREAM)
-                return NOTHING
+                return await self.leader(key)
 
         if self._may_ask_leader:
             try:

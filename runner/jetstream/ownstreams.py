@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,8 +26,19 @@ ERRORS = "JETRUNNER_ERRORS"
 BUCKET = "jetrunner"
 BUCKET_STREAM = f"KV_{BUCKET}"
 DAY = 24 * 3600 * 10**9
-GIVEN = frozenset({"subjects", "retention", "allow_msg_ttl", "allow_msg_schedules", "allow_direct"})
+GIVEN = frozenset(
+    {
+        "subjects",
+        "retention",
+        "allow_msg_ttl",
+        "allow_msg_schedules",
+        "allow_direct",
+        "discard_new_per_subject",
+    }
+)
 """Settings that must be as we want them; limits and replicas are for the operator to change."""
+MADE = "jetrunner.made"
+"""The key in a stream's metadata for a number that each CREATE has for itself."""
 REMOVED_SECONDS = 0.3
 """Time for the server to remove the files of a deleted stream: some 10 ms, and more on a busy machine."""
 WINDOW = "duplicates window"
@@ -87,6 +99,7 @@ STREAMS: dict[str, dict[str, Any]] = {
         "retention": "limits",
         "storage": "file",
         "discard": "new",
+        "discard_new_per_subject": False,  # nats-server 2.12 would refuse the second record of an event
         "max_msgs_per_subject": 1,
         "max_age": 0,
         "allow_direct": True,
@@ -125,48 +138,58 @@ STREAMS: dict[str, dict[str, Any]] = {
 
 
 async def restore(connection: Connection, name: str, *, must: bool = False) -> None:
-    """`ensure` one of our streams that a call did not find; unless the server has it, wait 0.3 s first.
+    """`ensure` one of our streams that a call did not find; if it has to be made, wait 0.3 s first.
 
     nats-server 2.15.1 tells that a stream is gone while it still removes the files. A stream of the same name that is made in that
     moment fails (7 of 200 times), or loses its own files and stores nothing until the server is started again. A process that
     starts in just that moment does not wait.
     """
-    try:
-        await connection.api(f"STREAM.INFO.{name}", timeout=REMOVED_SECONDS)
-    except ServerError as error:
-        if error.code == codes.STREAM_NOT_FOUND or isinstance(error, PermissionDenied):
-            await asyncio.sleep(REMOVED_SECONDS)
-    await ensure(connection, name, must=must)
+    if await ensure(connection, name, must=must, pause=REMOVED_SECONDS):
+        log.warning("stream %s was deleted, and is created again", name)
 
 
-async def ensure(connection: Connection, name: str, *, must: bool = False) -> None:
-    """Make sure of one of our streams; an existing one keeps its limits and replicas, and is enough where no new one could be made.
+async def ensure(connection: Connection, name: str, *, must: bool = False, pause: float = 0.0) -> bool:
+    """Make sure of one of our streams; gives whether it was made now, after a `pause` in seconds.
 
-    If it may not be made, it is taken to exist; with `must`, PermissionDenied is raised instead.
+    It is made only where the server says that it is not there, or does not let us ask: no answer says nothing, and is raised. An
+    existing stream keeps its limits and replicas. One that may not be made is taken to exist; with `must`, PermissionDenied is
+    raised instead.
     """
     wanted = {**STREAMS[name], "num_replicas": connection.replicas}
-    try:
-        await connection.api(f"STREAM.CREATE.{name}", wanted)
-    except PermissionDenied:
-        if must:
-            raise
-        told = "no permission to create stream %s; it is assumed to exist"
-        connection.news.warn(log, told, name, about=name)
-    except ServerError as error:
-        # The server looks at what is asked for before it looks whether the stream exists.
-        vain = unanswered(error) or error.code in codes.NO_JETSTREAM
-        existing = None if vain else await _existing(connection, name)
-        if existing is None:
-            raise _refused(name, wanted, "created", error) from None
-        await _fit(connection, name, existing, wanted)
+    existing = await _existing(connection, name)
+    if existing is None:
+        await asyncio.sleep(pause)
+        # In a cluster, a server up to 2.12.9 or 2.14.4 takes an equal CREATE of a stream that exists for a change of its time of
+        # creation, by which messages are known; a server that was away may then delete its copy. One that differs is refused.
+        only = {"metadata": {MADE: os.urandom(8).hex()}}
+        try:
+            await connection.api(f"STREAM.CREATE.{name}", wanted | only)
+        except PermissionDenied:
+            if must:
+                raise
+            told = "no permission to create stream %s; it is assumed to exist"
+            connection.news.warn(log, told, name, about=name)
+            return False
+        except ServerError as error:
+            # The server looks at what is asked for before it looks whether the stream exists: another instance may have made it.
+            vain = unanswered(error) or error.code in codes.NO_JETSTREAM
+            existing = None if vain else await _existing(connection, name)
+            if existing is None:
+                if error.code == codes.STREAM_NAME_IN_USE:  # it is there, and we may not read its settings
+                    return False
+                raise _refused(name, wanted, "created", error) from None
+        else:
+            return True
+    await _fit(connection, name, existing, wanted)
+    return False
 
 
 async def _existing(connection: Connection, name: str) -> dict[str, Any] | None:
-    """The configuration of one of our streams; None if it does not exist."""
+    """The configuration of one of our streams; None if the server says that it does not exist, or does not let us ask."""
     try:
         config: dict[str, Any] = (await connection.api(f"STREAM.INFO.{name}"))["config"]
     except ServerError as error:
-        if error.code == codes.STREAM_NOT_FOUND:
+        if error.code == codes.STREAM_NOT_FOUND or isinstance(error, PermissionDenied):
             return None
         raise _refused(name, STREAMS[name], "read", error) from None
     return config
@@ -175,7 +198,9 @@ async def _existing(connection: Connection, name: str) -> dict[str, Any] | None:
 async def _fit(connection: Connection, name: str, existing: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Update the settings of one of our streams that must be as we want them."""
     missing = {
-        field: wanted[field] for field in GIVEN & wanted.keys() if existing.get(field) != wanted[field]
+        field: wanted[field]
+        for field in GIVEN & wanted.keys()
+        if existing.get(field, False) != wanted[field]  # the server leaves out what is false
     }
     if "subjects" in missing:
         missing["subjects"] = sorted({*existing.get("subjects", ()), *wanted["subjects"]})

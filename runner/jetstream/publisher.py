@@ -20,7 +20,16 @@ from runner.core import checked
 from runner.core import header as headers
 from runner.core import subject as subjects
 from runner.core.checked import Count, Unfit
-from runner.errors import Elsewhere, Incomplete, NoStream, ServerError, StreamFull, TooLarge, Unconfirmed
+from runner.errors import (
+    Elsewhere,
+    Incomplete,
+    NoResponders,
+    NoStream,
+    ServerError,
+    StreamFull,
+    TooLarge,
+    Unconfirmed,
+)
 from runner.jetstream import codes
 from runner.jetstream.inbox import Inbox, Waiter, ask
 
@@ -191,6 +200,11 @@ def may_pass(error: ServerError) -> bool:
     return unanswered(error) or isinstance(error, (StreamFull, NoStream)) or error.code in codes.BUSY
 
 
+def unled(error: ServerError) -> bool:
+    """Whether the stream may only have no leader that answers: nobody has heard the message, or has made a decision."""
+    return unanswered(error) or isinstance(error, NoResponders)
+
+
 def unanswered(error: ServerError) -> bool:
     """Whether no decision was made: no answer came, or the cluster has no leader."""
     return isinstance(error, (Unconfirmed, Incomplete)) or error.code in codes.UNDECIDED
@@ -217,9 +231,13 @@ class LongWait:
 
 
 async def retry_until(
-    attempt: Callable[[], Awaitable[T]], patience: float, what: str = "", doubt: Doubt | None = None
+    attempt: Callable[[], Awaitable[T]],
+    patience: float,
+    what: str = "",
+    doubt: Doubt | None = None,
+    passes: Callable[[ServerError], bool] = may_pass,
 ) -> T:
-    """Await `attempt()` until it succeeds, for `patience` seconds, with pauses from 50 ms to 2 s.
+    """Await `attempt()` until it succeeds, for `patience` seconds, with pauses from 50 ms to 2 s, while its error `passes`.
 
     If no answer came, `doubt` finds out whether one can come at all, and raises if not.
     """
@@ -231,7 +249,7 @@ async def retry_until(
         except ServerError as error:
             if doubt is not None and isinstance(error, Unconfirmed):
                 await doubt()
-            if not may_pass(error) or waiting.seconds + wait > patience:
+            if not passes(error) or waiting.seconds + wait > patience:
                 raise
             waiting.tell(error)
         await anyio.sleep(wait)

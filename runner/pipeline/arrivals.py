@@ -195,7 +195,7 @@ class Arrivals:
         try:
             await ownstreams.restore(self._runtime.connection, ownstreams.GATHER, must=True)
         except JetrunnerError as error:
-            log.warning("stream %s was deleted and cannot be created: %s", ownstreams.GATHER, error)
+            log.warning("%s: the stream of parts cannot be used yet: %s", self._function, error)
         finally:
             self._mending = False
 

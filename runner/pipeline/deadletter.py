@@ -75,7 +75,6 @@ class DeadLetterWriter:
             return await self._publish(pairs, body, message_id, connection.max_payload)
         except NoStream:
             await ownstreams.restore(connection, ownstreams.DEADLETTERS)
-            log.warning("stream %s was deleted, and is created again", ownstreams.DEADLETTERS)
             return await self._publish(pairs, body, message_id, connection.max_payload)
         except TooLarge:
             limit = await self._limit()

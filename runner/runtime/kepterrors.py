@@ -3,13 +3,14 @@
 Rule 1: the stream keeps only the last error of each message and function. It drops the oldest if there are too many, and all after
         a week.
 Rule 2: a process keeps at most 100 errors a second. Any more, and those that cannot be stored, are counted and reported as not
-        kept.
+        kept. While the stream has no leader, up to 200 and those that are being stored wait.
 Rule 3: hidden values of a message are not in its kept errors.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 
@@ -18,11 +19,12 @@ from anyio.abc import TaskGroup
 
 from runner.core import identity, kepterror
 from runner.core.kepterror import KeptError
-from runner.errors import NoStream, PermissionDenied
+from runner.errors import NoStream, PermissionDenied, ServerError
 from runner.jetstream import ownstreams
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.ownstreams import ERRORS
+from runner.jetstream.publisher import retry_until, unled
 
 log = logging.getLogger("jetrunner.errors")
 
@@ -88,8 +90,10 @@ class KeptErrors:
                 return
             try:
                 await self._connection.publisher.publish(subject, body)
-            except NoStream:
-                await self._made(subject, body)
+            except ServerError as error:
+                if not unled(error) and not isinstance(error, NoStream):
+                    raise
+                await self._insist(subject, body)
             self._told = False
         except Exception as error:  # noqa: BLE001  whatever it is, the message goes on
             self.unkept[function] += 1
@@ -97,14 +101,21 @@ class KeptErrors:
                 self._refused(error)
             log.debug("%s: an error cannot be kept: %s", function, error)
 
-    async def _made(self, subject: str, body: bytes) -> None:
-        """Make the stream, then publish; one call at a time, so that the others see the first one's result."""
+    async def _insist(self, subject: str, body: bytes) -> None:
+        """Make sure of the stream, then publish; while nobody answers, as in an election, that is tried again.
+
+        One call at a time, so that the others see the first one's result.
+        """
+
+        async def once() -> None:
+            await ownstreams.restore(self._connection, ERRORS, must=True)
+            await self._connection.publisher.publish(subject, body)
+
         async with self._making:
             if time.monotonic() < self._not_before:
                 raise NoStream(f"stream {ERRORS} is not there")
             try:
-                await ownstreams.restore(self._connection, ERRORS, must=True)
-                await self._connection.publisher.publish(subject, body)
+                await retry_until(once, math.inf, "errors of failed attempts", passes=unled)
             except Exception as error:
                 self._refused(error)
                 raise

@@ -8,6 +8,7 @@ Rule 2: `apply` removes the schedule of a function that is gone, and so does `ru
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from runner.bindings import Binding
 from runner.core import firing
@@ -60,7 +61,8 @@ async def apply_schedules(
     """
     plans = await (plan_schedules if prune else plan_own)(connection, project, bindings)
     if any(each.action == "create" for each in plans):
-        await ownstreams.ensure(connection, ownstreams.AGAIN)
+        ensure = partial(ownstreams.ensure, connection, ownstreams.AGAIN)
+        await retry_until(ensure, PATIENCE_SECONDS, f"stream {ownstreams.AGAIN}")
     wanted = {each.function: each for each in bindings}
     done: list[SchedulePlan] = []
     for plan in plans:

@@ -118,7 +118,10 @@ LESS: dict[tuple[Role, str], str] = {
         for stream in ("BEATS", "PARKED")
     },
     ("operate", "$JS.API.STREAM.INFO.GATHER"): "runner doctor asks for it (test_doctor.py)",
-    ("run", "$JS.API.STREAM.INFO.JETRUNNER_ERRORS"): "it is asked where an operator has changed that stream",
+    (
+        "run",
+        "$JS.API.STREAM.INFO.JETRUNNER_ERRORS",
+    ): "the stream is made where it is missing, and taken as it is",
     (
         "publish",
         "$JS.API.STREAM.INFO.JETRUNNER",

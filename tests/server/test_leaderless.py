@@ -30,18 +30,19 @@ async def left_without(cluster: Cluster) -> tuple[NatsServer, NatsServer]:
     other = next(server for server in cluster.servers if server is not holder)
     holder.kill()
     async with RawJetStream.connect(other.url) as js:
-
-        async def unheard() -> bool:
-            try:
-                await js.client.request("orders.1", b"", timeout=0.5)
-            except nats.errors.NoRespondersError:
-                return True
-            except nats.errors.TimeoutError:
-                return False
-            return False
-
-        await eventually(unheard)
+        await eventually(lambda: unheard(js, "orders.1"))
     return holder, other
+
+
+async def unheard(js: RawJetStream, subject: str) -> bool:
+    """Whether a server knows that nobody listens on a subject."""
+    try:
+        await js.client.request(subject, b"", timeout=0.5)
+    except nats.errors.NoRespondersError:
+        return True
+    except nats.errors.TimeoutError:
+        return False
+    return False
 
 
 @pytest.mark.parametrize("headers", [{}, NAMED], ids=["plain", "named"])

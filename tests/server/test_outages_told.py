@@ -70,11 +70,11 @@ async def test_an_account_that_loses_jetstream_is_told_in_a_few_lines_and_all_ru
         async def tried(message: Msg) -> None:
             tries.append(message)
 
-        await js.client.subscribe("$JS.API.STREAM.CREATE.KV_jetrunner", cb=tried)
+        await js.client.subscribe("$JS.API.STREAM.INFO.KV_jetrunner", cb=tried)
         reload(server, WITHOUT)
         await eventually(lambda: len(tries) >= 8)
         await process.seen(
-            "the bucket was deleted and cannot be created: .*JetStream not enabled for account"
+            "the lease could not be renewed: stream KV_jetrunner cannot be read: JetStream not enabled for account"
         )
         assert max(told(process).values()) == 1, told(process).most_common(3)
         reload(server, WITH)
