@@ -31,7 +31,8 @@ from runner.jetstream.stall import Stall
 log = logging.getLogger("jetrunner.wire")
 
 FRAMES_A_WRITE = 256
-FLUSH_SECONDS = 2
+FLUSH_SECONDS = 5
+"""How long an unsubscription waits for the server to say that no more messages come: what comes later is lost here, and comes again."""
 SUBSCRIBE_TURNS = 40
 
 

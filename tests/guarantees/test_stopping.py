@@ -48,13 +48,16 @@ async def test_what_runs_finishes_and_is_acknowledged_before_the_process_ends(
     await process.seen("drain")
     (shop.project.root / "open").touch()
     assert await process.ended() == 0
-    assert (
-        {each["id"] for each in shop.notes("done")} == {0, 1} == {each["id"] for each in shop.notes("start")}
-    )
+    done = {each["id"] for each in shop.notes("done")}
+    # Those that have been delivered may begin within 0.5 s, where the two have made room.
+    assert {0, 1} <= done == {each["id"] for each in shop.notes("start")}
 
     async def counted() -> bool:  # the server counts acks a moment after they have come
         info = await shop.js.consumer("ORDERS", "shop-charge")
-        return (info["ack_floor"]["stream_seq"], info["num_ack_pending"]) == (2, info["num_redelivered"])
+        return (info["ack_floor"]["stream_seq"], info["num_ack_pending"]) == (
+            len(done),
+            info["num_redelivered"],
+        )
 
     await eventually(counted)
 
