@@ -170,7 +170,7 @@ class Membership:
                 try:
                     await ownstreams.restore(self._connection, ownstreams.BUCKET_STREAM)
                 except JetrunnerError as error:
-                    news.warn(log, "the bucket was deleted and cannot be created: %s", error)
+                    news.warn(log, "nobody answers for the bucket, and it cannot be created: %s", error)
                     wait = min(LONGEST_WAIT_SECONDS, 2 * wait)
                 else:
                     wait = AGAIN_SECONDS

@@ -98,6 +98,13 @@ async def test_a_command_that_finds_no_leader_in_its_time_says_that(world: World
     assert "hint: start the other servers" in process.output
 
 
+async def test_a_request_needs_no_leader_and_waits_for_none(world: World) -> None:
+    process = world.project.start("request", "nobody.there")
+    assert await process.ended(within=60) == 1
+    assert "nobody answers on nobody.there" in process.output
+    assert "waiting" not in process.output
+
+
 async def test_a_run_waits_for_a_leader_and_then_runs(world: World) -> None:
     process = world.project.start("run")
     await process.seen("waiting: the cluster has no leader that answers")

@@ -74,7 +74,7 @@ async def test_an_account_that_loses_jetstream_is_told_in_a_few_lines_and_all_ru
         reload(server, WITHOUT)
         await eventually(lambda: len(tries) >= 8)
         await process.seen(
-            "the bucket was deleted and cannot be created: .*JetStream not enabled for account"
+            "nobody answers for the bucket, and it cannot be created: .*JetStream not enabled for account"
         )
         assert max(told(process).values()) == 1, told(process).most_common(3)
         reload(server, WITH)

@@ -9,6 +9,8 @@ import nats.errors
 import pytest
 from nats.aio.msg import Msg
 
+from runner import cron
+from runner.bindings import binding_of
 from runner.cli import hour
 from runner.cli.shard import list as shards
 from runner.cluster.resize import Resize
@@ -19,6 +21,7 @@ from runner.jetstream import ownstreams, schedules, server
 from runner.jetstream.connection import Connection, connect
 from runner.jetstream.deadletters import DeadLetters, Selection
 from runner.jetstream.ownstreams import AGAIN, BUCKET_STREAM, DEADLETTERS
+from runner.streams import schedules as written
 from tests.support.cluster import Cluster
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
@@ -35,6 +38,11 @@ SHARDED = {
 }
 DEAD = identity.dead_subject("shop", "charge")
 TICK = identity.tick_subject("shop", "nightly")
+
+
+@cron("0 3 * * *")
+async def nightly() -> None:
+    """A function with a schedule."""
 
 
 async def resized(connection: Connection) -> object:
@@ -150,6 +158,18 @@ async def test_what_is_read_of_streams_that_are_not_there_is_nothing(cluster: Cl
         assert await last_hour(connection) == {}
         with pytest.raises(JetrunnerError, match=r"no place for firings of nightly yet"):
             await schedules.fire(connection, "shop", "nightly")
+
+
+async def test_a_schedule_whose_stream_is_away_is_not_told_as_refused(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(written, "PATIENCE_SECONDS", 0.5)
+    binding = binding_of(nightly)
+    assert binding is not None
+    _, other = await left_without(cluster, AGAIN, TICK)
+    async with connect(Settings(nats_url=other.url), patience=60) as connection:
+        with pytest.raises(ServerError, match="the server does not answer about the schedule"):
+            await written.write(connection, "shop", binding)
 
 
 async def test_a_firing_that_something_else_than_a_stream_answers_is_in_doubt(
