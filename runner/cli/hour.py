@@ -12,7 +12,7 @@ from runner.core.checked import Unfit
 from runner.core.histogram import Histogram
 from runner.core.minutes import Minute
 from runner.core.objective import Objective, left, within
-from runner.errors import PermissionDenied, ServerError
+from runner.errors import PermissionDenied
 from runner.jetstream import tolerant
 from runner.jetstream.connection import Connection
 from runner.jetstream.kv import KV
@@ -47,8 +47,8 @@ async def read(
 
 async def _records(connection: Connection, project: str) -> dict[str, bytes]:
     try:
-        found = await KV(connection).read([f"minutes.{project}.>"])
-    except (PermissionDenied, ServerError):  # no bucket yet, or credentials of an earlier release
+        found = await KV(connection).found([f"minutes.{project}.>"])
+    except PermissionDenied:  # credentials of an earlier release
         return {}
     return {key: entry.value for key, entry in found.items()}
 

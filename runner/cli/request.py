@@ -10,7 +10,6 @@ import click
 from runner.cli import loop, options, printed
 from runner.cli.headers import parse_headers
 from runner.cli.publish import all_of, source
-from runner.cli.session import session
 from runner.cli.tracing import tracing
 from runner.client import REQUEST_SECONDS
 from runner.codec import DecodeError
@@ -18,6 +17,7 @@ from runner.core import shown, subject
 from runner.core.balancer import POLICIES, Policy
 from runner.errors import NoResponders, ServerError, ServiceError, UsageError
 from runner.host import Reply, require_timeout
+from runner.jetstream.connection import connect
 from runner.requests.requester import Requester
 
 
@@ -80,7 +80,7 @@ def request_command(
     place, headers = options.place(), dict(parse_headers(given))
 
     async def main() -> None:
-        async with tracing(place.settings.name, place.root) as traces, session(place.settings) as connection:
+        async with tracing(place.settings.name, place.root) as traces, connect(place.settings) as connection:
             traces.at(connection.url)
             requester = Requester(connection, traces, place.settings.balance)
             with source(body, file) as stream:

@@ -20,12 +20,12 @@ from runner.core.death import MARGIN_SECONDS
 from runner.core.generation import OpenGeneration
 from runner.core.lease import TTL_SECONDS
 from runner.core.sharding import Sharding
-from runner.errors import NoStream, UsageError
+from runner.errors import UsageError
 from runner.jetstream import consumer, interest, reshard, tolerant
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
 from runner.jetstream.inventory import PATIENCE_SECONDS, stream_info
-from runner.jetstream.kv import KV, Entry
+from runner.jetstream.kv import KV
 
 State: TypeAlias = Literal["open", "draining", "waiting", "gone"]
 
@@ -175,7 +175,7 @@ class Resize:
 
     async def _open_generations(self) -> list[tuple[str, str, OpenGeneration]]:
         found = []
-        for key, entry in (await self._read("generation.*.*")).items():
+        for key, entry in (await self._kv.found(["generation.*.*"])).items():
             current = reshard.parse(entry.value)
             if current is not None and current.stream == self.stream:
                 _, project, function = key.split(".")
@@ -184,14 +184,8 @@ class Resize:
 
     async def _living(self) -> dict[str, dict[str, Member]]:
         found: dict[str, dict[str, Member]] = {}
-        for key, entry in (await self._read("member.*.*")).items():
+        for key, entry in (await self._kv.found(["member.*.*"])).items():
             member = tolerant.read(read_member, entry.value, key)
             if member is not None and member.state == "alive":
                 found.setdefault(key.split(".")[1], {})[member.instance] = member
         return found
-
-    async def _read(self, pattern: str) -> dict[str, Entry]:
-        try:
-            return await self._kv.read([pattern])
-        except NoStream:
-            return {}  # nothing has ever run in this account

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from runner.core import checked, deadletter, header
+from runner.core import checked, deadletter, header, identity
 from runner.core.deadletter import DeadLetter
-from runner.errors import ServerError, Unconfirmed
+from runner.errors import NoResponders, ServerError, Unconfirmed
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import nanoseconds, timestamp
 from runner.jetstream.ownstreams import DEADLETTERS
+from runner.jetstream.server import until_led
 
 PAGE = 256
 ANSWER_SECONDS = 5.0
+ALL = identity.dead_subject("*", "*")
+ASKED = f"$JS.API.DIRECT.GET.{DEADLETTERS}"
 
 _ADDED = frozenset(
     f"nats-{name}"
@@ -55,7 +59,19 @@ class DeadLetterPage(Struct):
 async def read_page(
     connection: Connection, ask: dict[str, Any], wanted: Callable[[bytes], bool] | None = None
 ) -> DeadLetterPage:
-    """Ask the server for a page; only letters whose header block is `wanted` are read. Raises `ServerError` and `Unconfirmed`."""
+    """Ask the server for a page; only letters whose header block is `wanted` are read. A stream that is not there has empty pages.
+
+    A stream without a leader is waited for. Raises `ServerError` and `Unconfirmed`.
+    """
+    try:
+        return await until_led(connection, DEADLETTERS, ALL, partial(_asked, connection, ask, wanted))
+    except NoResponders:
+        return DeadLetterPage([])
+
+
+async def _asked(
+    connection: Connection, ask: dict[str, Any], wanted: Callable[[bytes], bool] | None
+) -> DeadLetterPage:
     page = DeadLetterPage([])
     end = asyncio.get_running_loop().create_future()
     single = "batch" not in ask
@@ -73,9 +89,7 @@ async def read_page(
     inbox = connection.new_inbox()
     unsubscribe = await connection.wire.subscribe(inbox, arrived)
     try:
-        connection.wire.publish(
-            f"$JS.API.DIRECT.GET.{DEADLETTERS}".encode(), msgspec.json.encode(ask), inbox.encode()
-        )
+        connection.wire.publish(ASKED.encode(), msgspec.json.encode(ask), inbox.encode())
         async with asyncio.timeout(ANSWER_SECONDS):
             status = await end
     except TimeoutError:
@@ -85,7 +99,9 @@ async def read_page(
     finally:
         with suppress(OSError):
             await unsubscribe()
-    if status is not None and status[0] not in (204, 404, 503):
+    if status is not None and status[0] == 503:
+        raise NoResponders(f"nobody answers on {ASKED}")
+    if status is not None and status[0] not in (204, 404):
         raise ServerError(f"dead letters cannot be read: {status[1]}")
     return page
 

@@ -7,18 +7,19 @@ refused. A key that is written with a TTL (`Nats-TTL`, at least 1 s) is gone aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from runner.core import header as headers
 from runner.core import shown
-from runner.errors import NoStream, PermissionDenied, ServerError
+from runner.errors import NoResponders, NoStream, PermissionDenied, ServerError
 from runner.jetstream import codes, messages, ownstreams
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.ownstreams import BUCKET_STREAM
 from runner.jetstream.publisher import CONFIRM_SECONDS, retry_until
+from runner.jetstream.server import until_led
 from runner.jetstream.tolerant import pass_over
 from runner.jetstream.wire import Unsubscribe
 
@@ -112,6 +113,14 @@ class KV:
             for subject in subjects:
                 found |= await self._since(subject, 1)
         return found
+
+    async def found(self, patterns: Sequence[str]) -> dict[str, Entry]:
+        """Like `read`, but waits for a bucket without a leader; no entries if there is no bucket, because nothing has ever run."""
+        ask = partial(self.read, patterns)
+        try:
+            return await until_led(self._connection, BUCKET_STREAM, f"{PREFIX}>", ask)
+        except NoResponders:
+            return {}
 
     async def read_leader(self, pattern: str) -> dict[str, Entry]:
         """All entries that match, read from the bucket's leader with one request for each key."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 from msgspec import Struct
 
 from runner.core import cron, firing, header, identity
 from runner.core.cron import Schedule
-from runner.errors import JetrunnerError, NoStream, Outdated
+from runner.errors import JetrunnerError, NoResponders, NoStream, Outdated, Unconfirmed
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import leader_message, purge, subjects, swap
 from runner.jetstream.ownstreams import AGAIN
-from runner.jetstream.publisher import PubAck
-from runner.jetstream.server import release
+from runner.jetstream.publisher import DOUBT, PubAck
+from runner.jetstream.server import release, until_led
 
 SERVER = (2, 14)
 """The first nats-server that repeats a schedule; older ones take only `@at`."""
@@ -142,13 +143,19 @@ def told(there: StandingSchedule) -> Schedule:
 async def fire(
     connection: Connection, project: str, function: str, pairs: Iterable[tuple[str, str]] = ()
 ) -> PubAck:
-    """Store a firing that is due now, as the server would; `pairs` are additional headers. Raises JetrunnerError."""
+    """Store a firing that is due now, as the server would; `pairs` are additional headers. Raises JetrunnerError.
+
+    A stream without a leader is waited for: nothing has answered, so the firing is not stored.
+    """
     now = datetime.fromtimestamp(connection.clock.now(), UTC)
     subject = identity.tick_subject(project, function)
+    publish = partial(connection.publisher.publish, subject, b"", [(firing.DUE, now.isoformat()), *pairs])
     try:
-        return await connection.publisher.publish(subject, b"", [(firing.DUE, now.isoformat()), *pairs])
-    except NoStream:
+        return await until_led(connection, AGAIN, subject, publish)
+    except NoResponders:
         raise JetrunnerError(
             f"the server has no place for firings of {function} yet: nothing captures {subject}",
             hint="runner apply makes the schedules, and so does runner run",
         ) from None
+    except (NoStream, Unconfirmed) as error:
+        raise Unconfirmed(str(error), hint=DOUBT) from None

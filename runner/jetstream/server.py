@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
 
 from runner.core import shown
 from runner.core.quantity import format_duration
-from runner.errors import JetrunnerError, NoStream, PermissionDenied, ServerError
+from runner.errors import JetrunnerError, NoResponders, ServerError
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.publisher import retry_until, unanswered
 
+T = TypeVar("T")
+
 OLDEST_SERVER = (2, 12)
 NOTICE_SECONDS = 1.0
 AGAIN_SECONDS = 0.25
+PATIENCE_SECONDS = 20.0
+"""How long the leader of one of our own streams is waited for."""
 REACH = "start the servers of the stream: most of them must run, and reach each other"
 """What helps a stream without a leader."""
+OTHERS = "start the other servers: most of them must run, and reach each other; leader_timeout says how long is waited"
 ENABLE = "start nats-server with -js, or enable it for the account"
+LEADERLESS = "the cluster has no leader that answers"
+NOBODY = "no server of the cluster answers for JetStream"
 
 
 async def led(connection: Connection, patience: float, tell: Callable[[str], None]) -> None:
@@ -29,45 +37,65 @@ async def led(connection: Connection, patience: float, tell: Callable[[str], Non
     until = anyio.current_time() + patience
     told = False
     while True:
+        what, hint = LEADERLESS, OTHERS
         try:
             await connection.api("STREAM.NAMES", timeout=NOTICE_SECONDS)
-        except (PermissionDenied, NoStream):
-            return  # no permission to ask, or no JetStream: later calls say so
+        except NoResponders as error:
+            if not connection.clustered:
+                return  # no JetStream: later calls say so
+            what, hint, why = NOBODY, f"{ENABLE}; or {OTHERS}", str(error)
         except ServerError as error:
             if not unanswered(error):
-                return
+                return  # no permission to ask, or not enabled for the account: later calls say so
             why = str(error)
         else:
             return
         if not told:
             told = True
-            what = (
-                "the cluster has no leader that answers"
-                if connection.is_connected
-                else "the connection is lost"
+            tell(
+                f"waiting: {what if connection.is_connected else 'the connection is lost'}; at most {format_duration(patience)}"
             )
-            tell(f"waiting: {what}; at most {format_duration(patience)}")
         if anyio.current_time() >= until:
             raise JetrunnerError(
-                f"the cluster has no leader: JetStream did not answer for {format_duration(patience)} ({why})",
-                hint="start the other servers: most of them must run, and reach each other; leader_timeout says how long is waited",
+                f"{what}: JetStream did not answer for {format_duration(patience)} ({why})", hint=hint
             )
         await anyio.sleep(AGAIN_SECONDS)
 
 
-async def leaderless(connection: Connection, subject: str) -> str:
-    """Why nothing answers on a subject that a stream captures, or may capture; empty if no stream captures it.
+async def leaderless(connection: Connection, subject: str, stream: str = "") -> str:
+    """Why nothing answers on a subject that a stream captures, or may capture; empty if no stream, or not `stream`, captures it.
 
     In a cluster a stream has no leader for seconds while one is elected, and a new leader is heard of with a delay.
     """
     try:
         found = await connection.api("STREAM.NAMES", {"subject": subject}, timeout=NOTICE_SECONDS)
+    except NoResponders:
+        return NOBODY if connection.clustered else ""
     except ServerError as error:
         if not connection.is_connected:
             return "the connection is lost"
-        return f"the cluster has no leader that answers ({error})" if unanswered(error) else ""
-    names = found.get("streams") or []
+        return f"{LEADERLESS} ({error})" if unanswered(error) else ""
+    names = [name for name in found.get("streams") or [] if stream in ("", name)]
     return f"the stream {shown.line(str(names[0]))} has no leader" if names else ""
+
+
+async def until_led(
+    connection: Connection, stream: str, subject: str, attempt: Callable[[], Awaitable[T]]
+) -> T:
+    """Await `attempt()`, which asks a stream that captures `subject`; again for 20 s while the stream has no leader.
+
+    Raises `NoResponders` if there is no such stream, and ServerError if it has no leader in that time.
+    """
+    until = anyio.current_time() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await attempt()
+        except NoResponders:
+            if not (why := await leaderless(connection, subject, stream)):
+                raise
+        if anyio.current_time() >= until:
+            raise ServerError(why, hint=REACH)
+        await anyio.sleep(AGAIN_SECONDS)
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -87,7 +115,9 @@ async def check_server(connection: Connection, patience: float = 0.0) -> None:
     async def has_jetstream() -> bool:
         try:
             await connection.api("INFO")
-        except NoStream:
+        except NoResponders:
+            if connection.clustered:
+                raise
             return False
         return True
 
@@ -95,7 +125,8 @@ async def check_server(connection: Connection, patience: float = 0.0) -> None:
     try:
         enabled = await retry_until(has_jetstream, patience, "JetStream")
     except ServerError as error:
-        hint = ENABLE if error.code in codes.NO_JETSTREAM else error.hint
+        absent = error.code in codes.NO_JETSTREAM or isinstance(error, NoResponders)
+        hint = ENABLE if absent else error.hint
         raise JetrunnerError(f"JetStream is not usable{where}: {error}", hint=hint) from None
     if not enabled:
         raise JetrunnerError(f"JetStream is not enabled{where}", hint=ENABLE)

@@ -85,7 +85,7 @@ async def test_a_command_waits_for_a_leader_says_so_at_once_and_goes_on(
     world.back()
     code = await process.ended(within=100)
     assert "no stream captures" not in process.output
-    assert "no leader:" not in process.output
+    assert "no leader that answers:" not in process.output
     assert code == 0 or command[0] in ("deadletter", "shard"), process.output
     if command[0] == "publish":
         assert "ORDERS:1" in process.output
@@ -94,8 +94,15 @@ async def test_a_command_waits_for_a_leader_says_so_at_once_and_goes_on(
 async def test_a_command_that_finds_no_leader_in_its_time_says_that(world: World) -> None:
     process = world.project.start("publish", "orders.1", "{}", JETRUNNER_LEADER_TIMEOUT="2s")
     assert await process.ended(within=60) == 1
-    assert "error: the cluster has no leader: JetStream did not answer for 2s" in process.output
+    assert "error: the cluster has no leader that answers: JetStream did not answer for 2s" in process.output
     assert "hint: start the other servers" in process.output
+
+
+async def test_a_request_needs_no_leader_and_waits_for_none(world: World) -> None:
+    process = world.project.start("request", "nobody.there")
+    assert await process.ended(within=60) == 1
+    assert "nobody answers on nobody.there" in process.output
+    assert "waiting" not in process.output
 
 
 async def test_a_run_waits_for_a_leader_and_then_runs(world: World) -> None:

@@ -19,7 +19,7 @@ from runner.cluster.member import Member, read_member
 from runner.core import identity, quantity
 from runner.core.claim import UNOWNED, Claim
 from runner.core.generation import OpenGeneration
-from runner.errors import NoStream, UsageError
+from runner.errors import UsageError
 from runner.jetstream import reshard, tolerant
 from runner.jetstream.backlog import Backlog
 from runner.jetstream.connection import Connection
@@ -77,11 +77,8 @@ async def read(
     `functions` are the ordered functions of the project's code; None if its code is not known.
     """
     kv = KV(connection)
-    try:
-        kept = await kv.read([f"generation.{project}.{function or '*'}"])
-        standing = await kv.read([f"member.{project}.*"])
-    except NoStream:
-        return []  # nothing has run here yet
+    kept = await kv.found([f"generation.{project}.{function or '*'}"])
+    standing = await kv.found([f"member.{project}.*"])
     open_generations = {key.rpartition(".")[2]: reshard.parse(entry.value) for key, entry in kept.items()}
     members = list(_members(standing))
     living = {member.instance for member in members}
@@ -103,7 +100,7 @@ async def read(
             continue  # its durables were deleted
         claims = {
             key: read_claim(entry.value, key) or UNOWNED
-            for key, entry in (await kv.read([f"claim.{project}.{name}.{current.generation}.*"])).items()
+            for key, entry in (await kv.found([f"claim.{project}.{name}.{current.generation}.*"])).items()
         }
         found += [
             _shard(
