@@ -26,7 +26,7 @@ from runner.jetstream import otherloop
 from runner.jetstream.connection import Connection
 from runner.jetstream.connection import connect as open_connection
 from runner.jetstream.publisher import DOUBT, Outgoing, PubAck, may_pass
-from runner.jetstream.server import AGAIN_SECONDS, REACH, leaderless
+from runner.jetstream.server import leaderless, no_leader
 from runner.pipeline import delayed
 from runner.requests.requester import Requester
 from runner.staged import due, stage
@@ -38,6 +38,7 @@ T = TypeVar("T")
 REQUEST_SECONDS = 5.0
 PATIENCE_SECONDS = 10.0
 """How long a publish is tried again: with a Msg-Id after errors that may pass, without one while its stream has no leader."""
+FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.05, 1.0
 CLOCK_SECONDS = 60.0
 """How long the server's time counts as known after an answer that told it."""
 STANDSTILL_SECONDS = 25.0
@@ -120,16 +121,15 @@ class App:
         `surely`, for a message with a Msg-Id, it is published again after a lost answer and other errors that may pass, too.
         """
         lost: Unconfirmed | None = None
-        until = anyio.current_time() + PATIENCE_SECONDS
+        until, pause = anyio.current_time() + PATIENCE_SECONDS, FIRST_PAUSE_SECONDS
         while True:
-            again = True
             try:
                 return await self.connection.publisher.publish(message.subject, message.body, message.headers)
             except NoResponders:
                 why = await leaderless(self.connection, message.subject)
-                again = bool(why)
+                again = surely or bool(why)  # without the right to ask, no reason is known
                 # What became of an earlier try is not told by the last one.
-                error = lost or (ServerError(why, hint=REACH) if why else _absent(subject, message.subject))
+                error = lost or (no_leader(why) if why else _absent(subject, message.subject))
             except NoStream as refused:
                 again, error = surely, Unconfirmed(str(refused), hint=DOUBT)
             except ServerError as refused:
@@ -138,7 +138,8 @@ class App:
                 lost = error
             if not again or anyio.current_time() >= until:
                 raise error
-            await anyio.sleep(AGAIN_SECONDS)
+            await anyio.sleep(pause)
+            pause = min(MOST_PAUSE_SECONDS, 2 * pause)
 
     async def _read_clock(self) -> None:
         """Ask for the server's time, from which delays count, if the last is over 60 s old. Without the right to ask, our clock counts."""

@@ -17,7 +17,7 @@ from runner.core.quantity import format_duration
 from runner.errors import JetrunnerError, NoResponders, NoStream, ServerError, Unconfirmed, UsageError
 from runner.jetstream.connection import Connection
 from runner.jetstream.publisher import DOUBT, PubAck, read_ack
-from runner.jetstream.server import AGAIN_SECONDS, REACH, leaderless
+from runner.jetstream.server import AGAIN_SECONDS, leaderless, no_leader
 from runner.telemetry.tracing import Tracing
 
 IN_FLIGHT = 512
@@ -123,7 +123,7 @@ class Sender:
                 self._told_waiting = True
                 say(f"waiting: {why}; at most {format_duration(self._patience)}")
             if time.monotonic() >= until:
-                error = ServerError(why, hint=REACH)
+                error = no_leader(why)
                 break
             await asyncio.sleep(AGAIN_SECONDS)
             try:

@@ -23,7 +23,7 @@ from runner.core.news import News
 from runner.errors import JetrunnerError, NoStream, ServerError
 from runner.jetstream import ownstreams
 from runner.jetstream.kv import KV
-from runner.jetstream.publisher import unanswered
+from runner.jetstream.publisher import unled
 from runner.runtime.runtime import Runtime
 
 log = logging.getLogger("jetrunner.members")
@@ -172,7 +172,7 @@ class Membership:
                     await ownstreams.restore(self._connection, ownstreams.BUCKET_STREAM)
                 except JetrunnerError as error:
                     news.warn(log, "the lease could not be renewed: %s", error)
-                    waits = isinstance(error, ServerError) and unanswered(error)  # as for an election
+                    waits = isinstance(error, ServerError) and unled(error)  # as for an election
                     wait = AGAIN_SECONDS if waits else min(LONGEST_WAIT_SECONDS, 2 * wait)
                 else:
                     wait = AGAIN_SECONDS

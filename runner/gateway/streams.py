@@ -22,6 +22,8 @@ PATIENCE_SECONDS = 3.0
 TRY_SECONDS = 1.0
 PAUSE_SECONDS = 0.05
 """Between two tries: a busy stream is no longer busy after some milliseconds."""
+MOST_PAUSE_SECONDS = 0.4
+"""The same where nobody listens: an election takes seconds."""
 FULL_SECONDS, AGAIN_SECONDS = 5.0, 1.0
 NO_WORD = "the stream has not answered: it may have the message; ask again with the same Idempotency-Key"
 BUSY = "the stream is busy: it may have the message; ask again with the same Idempotency-Key"
@@ -62,7 +64,8 @@ class Streams:
         return stored(ack.stream, ack.seq, duplicate=ack.duplicate)
 
     async def _stored(self, subject: str, body: bytes, block: bytes, patience: float) -> PubAck:
-        until = anyio.current_time() + patience
+        began = anyio.current_time()
+        until, pause = began + patience, PAUSE_SECONDS
         lost: Unconfirmed | None = None
         refused: ServerError
         while True:
@@ -72,14 +75,18 @@ class Streams:
                     subject, body, block, timeout=min(left, TRY_SECONDS)
                 )
             except NoResponders as error:  # in an election, too: a new leader answers soon
-                again, refused = True, lost or error  # what became of an earlier try is not told by this one
+                again = (
+                    anyio.current_time() - began < PATIENCE_SECONDS
+                )  # longer than that, the stream is not there
+                refused = lost or error  # what became of an earlier try is not told by this one
+                pause = min(MOST_PAUSE_SECONDS, 2 * pause)
             except ServerError as error:
                 again, refused = unanswered(error) or error.code in codes.BUSY, error
             if isinstance(refused, Unconfirmed):
                 lost = refused
-            if not again or until - anyio.current_time() <= PAUSE_SECONDS:
+            if not again or until - anyio.current_time() <= pause:
                 raise refused
-            await anyio.sleep(PAUSE_SECONDS)
+            await anyio.sleep(pause)
 
 
 def _refused(error: Exception) -> Answer:

@@ -18,7 +18,7 @@ from runner.jetstream import codes, messages, ownstreams
 from runner.jetstream.concurrent import map_concurrently
 from runner.jetstream.connection import Connection
 from runner.jetstream.ownstreams import BUCKET_STREAM
-from runner.jetstream.publisher import CONFIRM_SECONDS, retry_until
+from runner.jetstream.publisher import CONFIRM_SECONDS, retry_until, unanswered
 from runner.jetstream.server import until_led
 from runner.jetstream.tolerant import pass_over
 from runner.jetstream.wire import Unsubscribe
@@ -87,7 +87,12 @@ class KV:
                 if error.code != codes.STREAM_NOT_FOUND:
                     raise
                 await ownstreams.restore(self._connection, BUCKET_STREAM)
+            try:
                 return await self.leader(key)
+            except ServerError as error:
+                if error.code != codes.STREAM_NOT_FOUND:  # it may not be made
+                    raise
+                return NOTHING
 
         if self._may_ask_leader:
             try:
@@ -116,7 +121,7 @@ class KV:
 
     async def found(self, patterns: Sequence[str]) -> dict[str, Entry]:
         """Like `read`, but waits for a bucket without a leader; no entries if there is no bucket, because nothing has ever run."""
-        ask = partial(self.read, patterns)
+        ask = partial(retry_until, partial(self.read, patterns), PATIENCE_SECONDS, passes=unanswered)
         try:
             return await until_led(self._connection, BUCKET_STREAM, f"{PREFIX}>", ask)
         except NoResponders:

@@ -14,7 +14,7 @@ from typing import Any
 from runner.errors import JetrunnerError, PermissionDenied, ServerError, Unconfirmed
 from runner.jetstream import codes
 from runner.jetstream.connection import Connection
-from runner.jetstream.publisher import unanswered
+from runner.jetstream.publisher import unanswered, unled
 
 log = logging.getLogger("jetrunner.streams")
 
@@ -172,6 +172,10 @@ async def ensure(connection: Connection, name: str, *, must: bool = False, pause
             return False
         except ServerError as error:
             # The server looks at what is asked for before it looks whether the stream exists: another instance may have made it.
+            if error.code == codes.STREAM_NAME_IN_USE:
+                await asyncio.sleep(
+                    REMOVED_SECONDS
+                )  # in a cluster nobody answers for it at once (read in its source)
             vain = unanswered(error) or error.code in codes.NO_JETSTREAM
             existing = None if vain else await _existing(connection, name)
             if existing is None:
@@ -252,4 +256,5 @@ async def _ensure_errors(connection: Connection) -> None:
     try:
         await ensure(connection, ERRORS)
     except JetrunnerError as error:
-        log.warning("errors of failed attempts cannot be kept: %s", error)
+        yet = " yet" if isinstance(error, ServerError) and unled(error) else ""
+        log.warning("errors of failed attempts cannot be kept%s: %s", yet, error)

@@ -22,7 +22,6 @@ AGAIN_SECONDS = 0.25
 PATIENCE_SECONDS = 20.0
 """How long the leader of one of our own streams is waited for."""
 REACH = "start the servers of the stream: most of them must run, and reach each other"
-"""What helps a stream without a leader."""
 OTHERS = "start the other servers: most of them must run, and reach each other; leader_timeout says how long is waited"
 ENABLE = "start nats-server with -js, or enable it for the account"
 LEADERLESS = "the cluster has no leader that answers"
@@ -79,6 +78,11 @@ async def leaderless(connection: Connection, subject: str, stream: str = "") -> 
     return f"the stream {shown.line(str(names[0]))} has no leader" if names else ""
 
 
+def no_leader(why: str) -> ServerError:
+    """The error for what `leaderless` has told for too long."""
+    return ServerError(why, hint=f"{ENABLE}; or {OTHERS}" if why == NOBODY else REACH)
+
+
 async def until_led(
     connection: Connection, stream: str, subject: str, attempt: Callable[[], Awaitable[T]]
 ) -> T:
@@ -94,7 +98,7 @@ async def until_led(
             if not (why := await leaderless(connection, subject, stream)):
                 raise
         if anyio.current_time() >= until:
-            raise ServerError(why, hint=REACH)
+            raise no_leader(why)
         await anyio.sleep(AGAIN_SECONDS)
 
 

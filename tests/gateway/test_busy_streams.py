@@ -80,7 +80,7 @@ async def test_a_message_that_is_being_stored_is_not_refused(cluster: Cluster) -
 @pytest.mark.parametrize("code", [IN_PROCESS, 10167, 10008], ids=["in process", "too many", "no leader"])
 async def test_a_busy_stream_is_asked_again_until_it_answers(code: int) -> None:
     publisher = Refusing(*[ServerError("not now", code=code) for _ in range(6)])
-    answer = await asked(publisher)
+    answer = await asked(publisher, timeout=60)
     assert (answer.status, publisher.tries) == (202, 7)
 
 
@@ -104,9 +104,9 @@ async def test_a_stream_that_stays_busy_may_have_the_message(error: ServerError)
 
 
 async def test_a_stream_without_a_leader_is_asked_again_until_it_has_one() -> None:
-    publisher = Refusing(*[NoResponders("nobody answers") for _ in range(6)])
-    answer = await asked(publisher)
-    assert (answer.status, publisher.tries) == (202, 7)
+    publisher = Refusing(*[NoResponders("nobody answers") for _ in range(3)])
+    answer = await asked(publisher, timeout=60)
+    assert (answer.status, publisher.tries) == (202, 4)
 
 
 @pytest.mark.parametrize(

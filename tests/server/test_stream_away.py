@@ -172,7 +172,7 @@ async def test_a_schedule_whose_stream_is_away_is_not_told_as_refused(
             await written.write(connection, "shop", binding)
 
 
-async def test_a_firing_that_something_else_than_a_stream_answers_is_in_doubt(
+async def test_a_firing_that_something_other_than_a_stream_answers_is_in_doubt(
     nats_server: NatsServer, js: RawJetStream
 ) -> None:
     """The stream has stored the firing, but gives no answer itself."""
@@ -184,7 +184,7 @@ async def test_a_firing_that_something_else_than_a_stream_answers_is_in_doubt(
     await js.client.subscribe(TICK, cb=thank)
     await js.client.flush()
     async with connect(Settings(nats_url=nats_server.url), patience=60) as connection:
-        with pytest.raises(Unconfirmed, match="something else than a stream answers") as doubt:
+        with pytest.raises(Unconfirmed, match="something other than a stream answers") as doubt:
             await schedules.fire(connection, "shop", "nightly")
         assert "it may be stored" in doubt.value.hint
     assert await js.count(AGAIN) == 1
