@@ -25,7 +25,7 @@ from runner.host import require_timeout
 from runner.jetstream import otherloop
 from runner.jetstream.connection import Connection
 from runner.jetstream.connection import connect as open_connection
-from runner.jetstream.publisher import DOUBT, Outgoing, PubAck, may_pass
+from runner.jetstream.publisher import Outgoing, PubAck, in_doubt, may_pass
 from runner.jetstream.server import leaderless, no_leader
 from runner.pipeline import delayed
 from runner.requests.requester import Requester
@@ -116,7 +116,7 @@ class App:
             return ack
 
     async def _stored(self, subject: str, message: Outgoing, *, surely: bool) -> PubAck:
-        """Publish a message, and again while its stream has no leader: nobody has heard it then, so nothing is stored.
+        """Publish a message, and again while its stream has no leader: no server has taken the message in then.
 
         `surely`, for a message with a Msg-Id, it is published again after a lost answer and other errors that may pass, too.
         """
@@ -131,7 +131,7 @@ class App:
                 # What became of an earlier try is not told by the last one.
                 error = lost or (no_leader(why) if why else _absent(subject, message.subject))
             except NoStream as refused:
-                again, error = surely, Unconfirmed(str(refused), hint=DOUBT)
+                again, error = surely, in_doubt(refused)
             except ServerError as refused:
                 again, error = surely and may_pass(refused), refused
             if isinstance(error, Unconfirmed):

@@ -9,7 +9,7 @@ JetrunnerError
 ├── Unreachable           exit 3: NATS cannot be reached, or refuses us
 └── ServerError           exit 1: NATS answered with an error
     ├── NoStream          no stream captures the subject
-    │   └── NoResponders  nobody answers on the subject
+    │   └── NoResponders  the subject has no subscriber: no service, no stream with a leader
     ├── Elsewhere         another stream captures the subject than the one that was meant
     ├── StreamFull        the stream takes no more (its own limits, or the account's)
     ├── PermissionDenied  the credentials do not allow it
@@ -100,7 +100,7 @@ class NoStream(ServerError):
 
 
 class NoResponders(NoStream):
-    """Nobody answers on the subject: there is no service and no stream, or the stream has no leader now. This try is not stored."""
+    """The subject has no subscriber: no service and no stream, or a stream without a leader now. No server has passed the message on."""
 
 
 class ServiceError(ServerError):

@@ -16,7 +16,7 @@ from runner.core import subject as subjects
 from runner.core.quantity import format_duration
 from runner.errors import JetrunnerError, NoResponders, NoStream, ServerError, Unconfirmed, UsageError
 from runner.jetstream.connection import Connection
-from runner.jetstream.publisher import DOUBT, PubAck, read_ack
+from runner.jetstream.publisher import PubAck, in_doubt, read_ack
 from runner.jetstream.server import AGAIN_SECONDS, leaderless, no_leader
 from runner.telemetry.tracing import Tracing
 
@@ -166,5 +166,5 @@ def _explained(error: ServerError, subject: str) -> ServerError:
             hint="declare one in streams/ and run `runner apply`, or correct the subject",
         )
     if isinstance(error, (NoStream, Unconfirmed)):
-        return Unconfirmed(str(error), hint=DOUBT)
+        return in_doubt(error)
     return error

@@ -18,12 +18,12 @@ from runner.jetstream.publisher import PubAck, Publisher, unanswered
 from runner.telemetry.httpspans import HttpSpan
 
 PATIENCE_SECONDS = 3.0
-"""How long a message is published again while no answer comes, nobody listens, or the stream is busy."""
+"""How long a message is published again while no answer comes, or its stream has no leader or is busy."""
 TRY_SECONDS = 1.0
 PAUSE_SECONDS = 0.05
 """Between two tries: a busy stream is no longer busy after some milliseconds."""
 MOST_PAUSE_SECONDS = 0.4
-"""The same where nobody listens: an election takes seconds."""
+"""The longest pause where the stream has no leader: an election takes seconds."""
 FULL_SECONDS, AGAIN_SECONDS = 5.0, 1.0
 NO_WORD = "the stream has not answered: it may have the message; ask again with the same Idempotency-Key"
 BUSY = "the stream is busy: it may have the message; ask again with the same Idempotency-Key"
@@ -74,10 +74,9 @@ class Streams:
                 return await self._publisher.publish_block(
                     subject, body, block, timeout=min(left, TRY_SECONDS)
                 )
-            except NoResponders as error:  # in an election, too: a new leader answers soon
-                again = (
-                    anyio.current_time() - began < PATIENCE_SECONDS
-                )  # longer than that, the stream is not there
+            except NoResponders as error:
+                # The stream has no leader, as in an election, or after 3 s: it is not there.
+                again = anyio.current_time() - began < PATIENCE_SECONDS
                 refused = lost or error  # what became of an earlier try is not told by this one
                 pause = min(MOST_PAUSE_SECONDS, 2 * pause)
             except ServerError as error:
@@ -94,13 +93,11 @@ def _refused(error: Exception) -> Answer:
         found = trouble(503, "the stream is full now", after=FULL_SECONDS)
     elif isinstance(error, TooLarge):
         found = trouble(413, "the body is too large for the stream behind")
-    elif isinstance(error, NoStream) and not isinstance(error, NoResponders):
-        found = trouble(503, NO_WORD, after=AGAIN_SECONDS)  # something other than a stream has answered
     elif isinstance(error, NoResponders):
         found = trouble(503, "no stream takes this now", after=FULL_SECONDS)
     elif isinstance(error, ServerError) and error.code in codes.BUSY:
         found = trouble(503, BUSY, after=AGAIN_SECONDS)
-    elif isinstance(error, ServerError) and unanswered(error):
+    elif isinstance(error, NoStream) or (isinstance(error, ServerError) and unanswered(error)):
         found = trouble(503, NO_WORD, after=AGAIN_SECONDS)
     else:
         found = trouble(502, "the stream has refused it")

@@ -153,7 +153,7 @@ class Connection:
         timeout: float = API_SECONDS,
         pairs: list[tuple[str, str]] | None = None,
     ) -> bytes:
-        """Ask and wait for one answer. Raises `NoResponders` if nobody listens, `Unconfirmed` after `timeout` seconds."""
+        """Ask and wait for one answer. Raises `NoResponders` if the subject has no subscriber, `Unconfirmed` after `timeout` seconds."""
         return (await self.request_whole(subject, body, timeout, pairs))[1]
 
     async def request_whole(

@@ -156,36 +156,34 @@ async def ensure(connection: Connection, name: str, *, must: bool = False, pause
     raised instead.
     """
     wanted = {**STREAMS[name], "num_replicas": connection.replicas}
-    existing = await _existing(connection, name)
-    if existing is None:
-        await asyncio.sleep(pause)
-        # In a cluster, a server up to 2.12.9 or 2.14.4 takes an equal CREATE of a stream that exists for a change of its time of
-        # creation, by which messages are known; a server that was away may then delete its copy. One that differs is refused.
-        only = {"metadata": {MADE: os.urandom(8).hex()}}
-        try:
-            await connection.api(f"STREAM.CREATE.{name}", wanted | only)
-        except PermissionDenied:
-            if must:
-                raise
-            told = "no permission to create stream %s; it is assumed to exist"
-            connection.news.warn(log, told, name, about=name)
-            return False
-        except ServerError as error:
-            # The server looks at what is asked for before it looks whether the stream exists: another instance may have made it.
-            if error.code == codes.STREAM_NAME_IN_USE:
-                await asyncio.sleep(
-                    REMOVED_SECONDS
-                )  # in a cluster nobody answers for it at once (read in its source)
-            vain = unanswered(error) or error.code in codes.NO_JETSTREAM
-            existing = None if vain else await _existing(connection, name)
-            if existing is None:
-                if error.code == codes.STREAM_NAME_IN_USE:  # it is there, and we may not read its settings
-                    return False
-                raise _refused(name, wanted, "created", error) from None
-        else:
-            return True
-    await _fit(connection, name, existing, wanted)
-    return False
+    if (existing := await _existing(connection, name)) is not None:
+        await _fit(connection, name, existing, wanted)
+        return False
+    await asyncio.sleep(pause)
+    # In a cluster, a server up to 2.12.9 or 2.14.4 takes an equal CREATE of a stream that exists for a change of its time of
+    # creation, by which messages are known; a server that was away may then delete its copy. One that differs is refused.
+    only = {"metadata": {MADE: os.urandom(8).hex()}}
+    try:
+        await connection.api(f"STREAM.CREATE.{name}", wanted | only)
+    except PermissionDenied:
+        if must:
+            raise
+        told = "no permission to create stream %s; it is assumed to exist"
+        connection.news.warn(log, told, name, about=name)
+        return False
+    except ServerError as error:
+        # The server looks at what is asked for before it looks whether the stream exists: another instance may have made it.
+        taken = error.code == codes.STREAM_NAME_IN_USE
+        if taken:  # in a cluster, the servers of a new stream answer for it only after a moment (the server's source)
+            await asyncio.sleep(REMOVED_SECONDS)
+        vain = unanswered(error) or error.code in codes.NO_JETSTREAM
+        existing = None if vain else await _existing(connection, name)
+        if existing is not None:
+            await _fit(connection, name, existing, wanted)
+        elif not taken:  # else it is there, and we may not read its settings
+            raise _refused(name, wanted, "created", error) from None
+        return False
+    return True
 
 
 async def _existing(connection: Connection, name: str) -> dict[str, Any] | None:

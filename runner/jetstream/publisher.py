@@ -72,8 +72,6 @@ class Outgoing(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-DOUBT = "it may be stored, or not: look before you send it again"
-"""What helps where a publish has no PubAck."""
 decode_ack = checked.json(PubAck)
 
 
@@ -172,7 +170,7 @@ def read_ack(body: bytes, stream: str = "", room: str = ROOM) -> PubAck:
     try:
         ack = decode_ack(body)
     except Unfit:
-        # Somebody's plain subscriber has answered the publish. A stream may have stored it as well, and its answer comes later.
+        # A subscriber that is not a stream has answered the publish. A stream may have stored the message, too; its answer comes later.
         raise NoStream(
             "the answer is not a PubAck: something other than a stream answers on the subject"
         ) from None
@@ -198,6 +196,11 @@ def may_pass(error: ServerError) -> bool:
     if isinstance(error, Elsewhere):
         return False
     return unanswered(error) or isinstance(error, (StreamFull, NoStream)) or error.code in codes.BUSY
+
+
+def in_doubt(error: ServerError) -> Unconfirmed:
+    """The error of a publish that brought no PubAck: the stream may have stored the message, or not."""
+    return Unconfirmed(str(error), hint="it may be stored, or not: look before you send it again")
 
 
 def unled(error: ServerError) -> bool:

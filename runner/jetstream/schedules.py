@@ -19,7 +19,7 @@ from runner.jetstream import codes
 from runner.jetstream.connection import Connection
 from runner.jetstream.messages import leader_message, purge, subjects, swap
 from runner.jetstream.ownstreams import AGAIN
-from runner.jetstream.publisher import DOUBT, PubAck
+from runner.jetstream.publisher import PubAck, in_doubt
 from runner.jetstream.server import release, until_led
 
 SERVER = (2, 14)
@@ -158,4 +158,4 @@ async def fire(
             hint="runner apply makes the schedules, and so does runner run",
         ) from None
     except (NoStream, Unconfirmed) as error:
-        raise Unconfirmed(str(error), hint=DOUBT) from None
+        raise in_doubt(error) from None

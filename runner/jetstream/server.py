@@ -80,7 +80,7 @@ async def leaderless(connection: Connection, subject: str, stream: str = "") -> 
 
 def no_leader(why: str) -> ServerError:
     """The error for what `leaderless` has told for too long."""
-    return ServerError(why, hint=f"{ENABLE}; or {OTHERS}" if why == NOBODY else REACH)
+    return ServerError(why, hint=f"{ENABLE}; or {REACH}" if why == NOBODY else REACH)
 
 
 async def until_led(

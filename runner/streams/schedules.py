@@ -14,10 +14,10 @@ from runner.bindings import Binding
 from runner.core import firing
 from runner.core.streams.config import Change
 from runner.core.streams.plan import SchedulePlan
-from runner.errors import NoResponders, NoStream, ServerError
+from runner.errors import NoStream, ServerError
 from runner.jetstream import ownstreams, schedules
 from runner.jetstream.connection import Connection
-from runner.jetstream.publisher import retry_until, unanswered
+from runner.jetstream.publisher import retry_until, unled
 
 PATIENCE_SECONDS = 10.0
 NAMES = {
@@ -91,8 +91,7 @@ async def write(connection: Connection, project: str, binding: Binding) -> None:
     try:
         await retry_until(once, PATIENCE_SECONDS, f"the schedule of {binding.function}")
     except ServerError as error:
-        silent = unanswered(error) or isinstance(error, NoResponders)
-        what = "does not answer about" if silent else "does not take"
+        what = "does not answer about" if unled(error) else "does not take"
         raise type(error)(
             f"{binding.place}: the server {what} the schedule: {error}",
             code=error.code,

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from nats.aio.msg import Msg
 
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
@@ -228,12 +227,7 @@ async def test_a_message_that_something_else_than_a_stream_answers_is_in_doubt_a
 ) -> None:
     """The stream has stored the message, but gives no answer itself."""
     await js.create("ORDERS", ["orders.>"], no_ack=True)
-
-    async def thank(message: Msg) -> None:
-        await message.respond(b"thanks")
-
-    await js.client.subscribe("orders.*", cb=thank)
-    await js.client.flush()
+    await js.thank("orders.*")
     done = await asyncio.to_thread(project.runner, "publish", "orders.1", "{}")
     assert done.code == 1
     assert (

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import nats.errors
 import pytest
-from nats.aio.msg import Msg
 
 import runner
 from runner import client
@@ -30,19 +28,8 @@ async def left_without(cluster: Cluster) -> tuple[NatsServer, NatsServer]:
     other = next(server for server in cluster.servers if server is not holder)
     holder.kill()
     async with RawJetStream.connect(other.url) as js:
-        await eventually(lambda: unheard(js, "orders.1"))
+        await eventually(lambda: js.unheard("orders.1"))
     return holder, other
-
-
-async def unheard(js: RawJetStream, subject: str) -> bool:
-    """Whether a server knows that nobody listens on a subject."""
-    try:
-        await js.client.request(subject, b"", timeout=0.5)
-    except nats.errors.NoRespondersError:
-        return True
-    except nats.errors.TimeoutError:
-        return False
-    return False
 
 
 @pytest.mark.parametrize("headers", [{}, NAMED], ids=["plain", "named"])
@@ -110,12 +97,7 @@ async def test_a_publish_that_something_other_than_a_stream_answers_is_in_doubt_
 ) -> None:
     """The stream has stored the message, but gives no answer itself."""
     await js.create("ORDERS", ["orders.*"], no_ack=True)
-
-    async def thank(message: Msg) -> None:
-        await message.respond(b"thanks")
-
-    await js.client.subscribe("orders.*", cb=thank)
-    await js.client.flush()
+    await js.thank("orders.*")
     async with runner.connect(settings=Settings(nats_url=nats_server.url)) as app:
         with pytest.raises(Unconfirmed, match="something other than a stream answers") as doubt:
             await app.publish("orders.1", b"x")

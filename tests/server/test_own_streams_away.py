@@ -17,11 +17,10 @@ from runner.config import Settings
 from runner.core.kepterror import KeptError
 from runner.jetstream import ownstreams
 from runner.jetstream.connection import Connection, connect
-from runner.jetstream.ownstreams import BUCKET_STREAM, ERRORS, GATHER, STREAMS
+from runner.jetstream.ownstreams import BUCKET_STREAM, ERRORS, STREAMS
 from runner.jetstream.publisher import retry_until
 from runner.runtime.kepterrors import KeptErrors
-from tests.server.test_leaderless import unheard
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, apart
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.project import Project
@@ -126,7 +125,7 @@ async def test_errors_of_attempts_wait_for_their_stream_while_its_server_is_away
     other = next(server for server in cluster.servers if server is not holder)
     holder.kill()
     async with RawJetStream.connect(other.url) as js:
-        await eventually(lambda: unheard(js, "$JETRUNNER.error.any"))
+        await eventually(lambda: js.unheard("$JETRUNNER.error.any"))
     async with (
         overheard(other.url, ERRORS) as asked,
         connect(Settings(nats_url=other.url), patience=60) as connection,
@@ -163,28 +162,14 @@ SHOP = """
 async def test_an_instance_waits_for_its_own_streams_whose_only_server_is_away(
     make_project: Callable[..., Project], tmp_path: Path
 ) -> None:
-    cluster = Cluster(tmp_path / "tagged")
-    for number, server in enumerate(cluster.servers):
-        server.config += f'\nserver_tags: ["t{number}"]\n'
-    stays, away, _ = cluster.servers
-    try:
-        cluster.start()
-        await cluster.ready()
-        async with RawJetStream.connect(cluster.url) as js:
-            await js.create("ORDERS", ["orders.*"], placement={"tags": ["t0"]})
-            made = {
-                name: (await js.api(f"STREAM.CREATE.{name}", {**config, "placement": {"tags": ["t1"]}}))[
-                    "created"
-                ]
-                for name, config in STREAMS.items()
-                if name != GATHER
-            }
+    async with apart(tmp_path) as (cluster, made):
+        stays, away, _ = cluster.servers
         project = make_project(functions={"shop": SHOP}, nats=stays.url)
         process = project.start("run", NATS_URL=stays.url, JETRUNNER_LEADER_TIMEOUT="100s")
         await process.seen("ready: ")
         away.kill()
         async with RawJetStream.connect(stays.url) as js:
-            await eventually(lambda: unheard(js, "deadletters.any"))
+            await eventually(lambda: js.unheard("deadletters.any"))
             for number in (1, 2):
                 await js.publish("orders.1", {"id": number})
         await process.seen("errors of failed attempts: no success for")
@@ -199,5 +184,3 @@ async def test_an_instance_waits_for_its_own_streams_whose_only_server_is_away(
         assert "deleted" not in process.output
         assert "cannot be kept" not in process.output
         assert await created(cluster, *made) == [*made.values()]
-    finally:
-        cluster.stop()

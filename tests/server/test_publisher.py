@@ -60,11 +60,7 @@ async def test_a_subject_without_a_stream_is_named(connected: Connects, nats_ser
 async def test_an_answer_of_somebody_else_is_no_confirmation(
     connected: Connects, nats_server: NatsServer, js: RawJetStream
 ) -> None:
-    async def answer(message: Any) -> None:
-        await message.respond(b"thanks")
-
-    await js.client.subscribe("paid.1", cb=answer)
-    await js.client.flush()
+    await js.thank("paid.1")
     async with connected(nats_server.url) as connection:
         with pytest.raises(NoStream, match="not a PubAck"):
             await connection.publisher.publish("paid.1", b"")

@@ -11,9 +11,8 @@ from runner.config import Settings
 from runner.errors import Incomplete
 from runner.jetstream.connection import connect
 from runner.jetstream.inventory import real_streams
-from runner.jetstream.ownstreams import GATHER, STREAMS
 from runner.jetstream.topology import Topology
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, apart
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.ledger import streams
@@ -111,18 +110,8 @@ async def test_an_instance_that_starts_while_the_only_server_of_our_streams_rest
     make_project: Callable[..., Project], tmp_path: Path
 ) -> None:
     """A server that has ended in good order is known to be away: what it alone holds is `offline` at once."""
-    cluster = Cluster(tmp_path / "tagged")
-    for number, server in enumerate(cluster.servers):
-        server.config += f'\nserver_tags: ["t{number}"]\n'
-    stays, away, _ = cluster.servers
-    try:
-        cluster.start()
-        await cluster.ready()
-        async with RawJetStream.connect(cluster.url) as js:
-            await js.create("ORDERS", ["orders.*"], placement={"tags": ["t0"]})
-            for name, config in STREAMS.items():
-                if name != GATHER:
-                    await js.api(f"STREAM.CREATE.{name}", {**config, "placement": {"tags": ["t1"]}})
+    async with apart(tmp_path) as (cluster, _):
+        stays, away, _ = cluster.servers
         away.stop()
         instance = make_project(functions={"orders": CHARGE}).start(
             "run", NATS_URL=stays.url, JETRUNNER_LEADER_TIMEOUT="100s"
@@ -130,5 +119,3 @@ async def test_an_instance_that_starts_while_the_only_server_of_our_streams_rest
         await instance.seen("our own streams: no success for .*: stream JETRUNNER .*offline")
         away.start()
         await instance.seen("ready: ")
-    finally:
-        cluster.stop()

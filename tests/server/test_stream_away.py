@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import nats.errors
 import pytest
-from nats.aio.msg import Msg
 
 from runner import cron
 from runner.bindings import binding_of
@@ -105,17 +103,7 @@ async def left_without(cluster: Cluster, stream: str, heard: str) -> tuple[NatsS
     async with RawJetStream.connect(other.url) as js:
         if stream == BUCKET_STREAM:
             await eventually(lambda: js.stream("LEDGER"))  # its leader may have been killed, too
-
-        async def unheard() -> bool:
-            try:
-                await js.client.request(heard, b"", timeout=0.5)
-            except nats.errors.NoRespondersError:
-                return True
-            except nats.errors.TimeoutError:
-                return False
-            return False
-
-        await eventually(unheard)
+        await eventually(lambda: js.unheard(heard))
     return holder, other
 
 
@@ -177,12 +165,7 @@ async def test_a_firing_that_something_other_than_a_stream_answers_is_in_doubt(
 ) -> None:
     """The stream has stored the firing, but gives no answer itself."""
     await js.create(AGAIN, [TICK], no_ack=True)
-
-    async def thank(message: Msg) -> None:
-        await message.respond(b"thanks")
-
-    await js.client.subscribe(TICK, cb=thank)
-    await js.client.flush()
+    await js.thank(TICK)
     async with connect(Settings(nats_url=nats_server.url), patience=60) as connection:
         with pytest.raises(Unconfirmed, match="something other than a stream answers") as doubt:
             await schedules.fire(connection, "shop", "nightly")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from runner.jetstream.ownstreams import GATHER, STREAMS
 from tests.support.eventually import eventually
 from tests.support.jetstream import RawJetStream
 from tests.support.port import free_port
@@ -82,3 +84,26 @@ class Cluster:
             if "Self is new JetStream cluster metadata leader" in line
         ]
         return max(found, key=lambda each: each[0])[1]
+
+
+@asynccontextmanager
+async def apart(directory: Path) -> AsyncIterator[tuple[Cluster, dict[str, str]]]:
+    """A cluster whose first server alone has `ORDERS`, and the second alone our own streams; with the time at which each was made."""
+    cluster = Cluster(directory / "tagged")
+    for number, server in enumerate(cluster.servers):
+        server.config += f'\nserver_tags: ["t{number}"]\n'
+    try:
+        cluster.start()
+        await cluster.ready()
+        async with RawJetStream.connect(cluster.url) as js:
+            await js.create("ORDERS", ["orders.*"], placement={"tags": ["t0"]})
+            made = {
+                name: (await js.api(f"STREAM.CREATE.{name}", {**config, "placement": {"tags": ["t1"]}}))[
+                    "created"
+                ]
+                for name, config in STREAMS.items()
+                if name != GATHER
+            }
+        yield cluster, made
+    finally:
+        cluster.stop()

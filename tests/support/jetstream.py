@@ -17,6 +17,7 @@ import nats
 import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 NO_MESSAGE = 10037
 GONE = frozenset({10014, 10043, 10057, 10059})
@@ -161,6 +162,25 @@ class RawJetStream:
         if "error" in ack:
             raise ApiError(ack["error"].get("err_code", 0), ack["error"].get("description", ""))
         return int(ack["seq"])
+
+    async def unheard(self, subject: str) -> bool:
+        """Whether the server of this connection knows that the subject has no subscriber."""
+        try:
+            await self.client.request(subject, b"", timeout=0.5)
+        except nats.errors.NoRespondersError:
+            return True
+        except nats.errors.TimeoutError:
+            return False
+        return False
+
+    async def thank(self, subject: str) -> None:
+        """Answer what is published to a subject, as a subscriber that is not a stream; from now on."""
+
+        async def answer(message: Msg) -> None:
+            await message.respond(b"thanks")
+
+        await self.client.subscribe(subject, cb=answer)
+        await self.client.flush()
 
     async def stream(self, name: str, **request: Any) -> dict[str, Any]:
         """The server's info on a stream (`config`, `state`, `cluster`)."""
